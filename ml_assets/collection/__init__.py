@@ -1,0 +1,1 @@
+"""Stage 2, collection: landing zone, ledger, quarantine and readers."""

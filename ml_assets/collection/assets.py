@@ -1,0 +1,183 @@
+"""Stage 2 in Dagster: raw tables from the landing zone, and the sensor that watches it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from ml_assets import keys
+from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
+from ml_assets.resources.partitions import daily, of_run
+from ml_assets.resources.places import ClockResource, LakeResource, LandingResource
+
+if TYPE_CHECKING:
+    from ml_assets.source import Source
+
+PATTERN = "ml_assets/landing_pattern"
+DAYS = "ml_assets/days"
+LOOKBACK = "ml_assets/lookback_days"  # the metadata of a table that depends on earlier days of its source
+COLLECTS = "ml_assets/collects"
+BATCH = "ml_assets/batch"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+FILES = "files"
+CHAMPION = "champion"
+
+
+def raw_asset(source: "Source") -> dg.AssetsDefinition:
+    """Return `raw/<source>`: every new file of the source, checked against its contract, as partitions of the lake."""
+    from datetime import timedelta
+
+    table = keys.raw(source.name)
+
+    @dg.asset(
+        key=table.split("/"),
+        description=source.description,
+        group_name=keys.COLLECTION,
+        owners=list(source.owners),
+        kinds={"polars", "parquet"},
+        tags={"stage": keys.COLLECTION},
+        metadata={PATTERN: source.pattern, DAYS: source.days or "", "columns": dg.MetadataValue.md(_columns_table(source))},
+        partitions_def=daily(source.days) if source.days else None,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=source.fresh_within_hours)),
+        check_specs=[
+            *check_specs(table, "Every row fits the source's contract: columns, types, nulls, ranges, categories, key."),
+            dg.AssetCheckSpec(FILES, asset=table.split("/"), description="No delivered file is waiting in quarantine."),
+        ],
+    )
+    def raw(
+        context: dg.AssetExecutionContext, landing: LandingResource, lake: LakeResource, clock: ClockResource
+    ) -> dg.MaterializeResult[Any]:
+        from ml_assets.collection.collect import collect
+
+        places = landing.open()
+        partitions = of_run(context) if source.days else None
+        done = collect(source.contract(), places, now=clock.open().now(), partitions=partitions)
+        manifests = places.lake.manifests(table, partitions)
+        if partitions is not None:
+            per_partition(context, table, manifests, partitions)
+        return dg.MaterializeResult(
+            metadata=describe(manifests) | _files_metadata(done),
+            check_results=[_contract_check(table, manifests), _files_check(table, places, source, partitions)],
+        )
+
+    return raw
+
+
+def landing_sensor(
+    *, job: Any, selection: dg.AssetSelection, needs_champion: dg.AssetSelection, interval: int = 30
+) -> dg.SensorDefinition:
+    """Return the sensor on the landing zone; `ml_assets.collection.watch.look` decides what it asks for.
+
+    A run makes the assets of `selection`, without reference tables that have no new file, and without the assets in
+    `needs_champion` of a problem that has no champion yet: nothing could be scored.
+    """
+
+    @dg.sensor(
+        name="landing_sensor",
+        job=job,
+        minimum_interval_seconds=interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Watches the landing zone: new files fire one run for each stretch of days.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, landing: LandingResource, clock: ClockResource
+    ) -> dg.SkipReason | list[dg.RunRequest]:
+        from ml_assets.collection.watch import look
+
+        graph = context.repository_def.asset_graph
+        found = look(
+            landing.open(),
+            [contract for key in graph.get_all_asset_keys() if (contract := _watched(graph.get(key)))],
+            now=clock.open().now(),
+            in_flight=_in_flight(context.instance),
+            failures=_failures(context.instance),
+            reach=max(int(graph.get(key).metadata.get(LOOKBACK, 0)) for key in graph.get_all_asset_keys()),
+        )
+        if isinstance(found, str):
+            return dg.SkipReason(found)
+        blocked = _without_champion(graph, context.instance, needs_champion.resolve(graph))
+        wanted = selection.resolve(graph) - blocked
+        return [_run_request(graph, request, wanted) for request in found]
+
+    return sensor
+
+
+def _watched(node: Any) -> Any:
+    """Return what the sensor needs of a raw asset's contract (no columns), or None for any other asset."""
+    from ml_assets.collection.contract import SourceContract
+
+    pattern = node.metadata.get(PATTERN)
+    days = node.metadata.get(DAYS)
+    return SourceContract(node.key.path[-1], pattern, (), days=days or None) if pattern else None
+
+
+def _in_flight(instance: dg.DagsterInstance) -> list[str]:
+    filters = dg.RunsFilter(tags={COLLECTS: "true"}, statuses=list(NOT_FINISHED_STATUSES))
+    return [run.run_id for run in instance.get_runs(filters, limit=1)]
+
+
+def _failures(instance: dg.DagsterInstance) -> dict[str, int]:
+    filters = dg.RunsFilter(tags={COLLECTS: "true"}, statuses=[dg.DagsterRunStatus.FAILURE])
+    return Counter(run.tags.get(BATCH, "") for run in instance.get_runs(filters, limit=100))
+
+
+def _without_champion(graph: Any, instance: dg.DagsterInstance, keys_: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Return those of the keys whose problem has no champion yet."""
+    champions = {key.path[0]: key for key in graph.get_all_asset_keys() if key.path[-1] == CHAMPION}
+    missing = {name for name, key in champions.items() if instance.get_latest_materialization_event(key) is None}
+    return {key for key in keys_ if key.path[0] in missing}
+
+
+def _run_request(graph: Any, request: Any, wanted: set[dg.AssetKey]) -> dg.RunRequest:
+    idle = {
+        key
+        for key in wanted
+        if PATTERN in graph.get(key).metadata and not graph.get(key).is_partitioned and key.path[-1] not in request.sources
+    }
+    selected = wanted - idle
+    tags = {BATCH: request.batch, "ml_assets/files": str(request.files)}
+    if request.first is None:
+        selected = {key for key in selected if key.path[-1] in request.sources and PATTERN in graph.get(key).metadata}
+    else:
+        tags |= {RANGE_START: request.first, RANGE_END: request.last}
+    return dg.RunRequest(run_key=request.key, tags=tags, asset_selection=sorted(selected))
+
+
+def _columns_table(source: "Source") -> str:
+    rows = [f"| {c.name} | {c.type} | {c.unit} | {c.nullable} | {c.description} |" for c in source.columns]
+    return "\n".join(["| column | type | unit | nullable | description |", "|---|---|---|---|---|", *rows])
+
+
+def _files_metadata(done: Any) -> dict[str, Any]:
+    from ml_assets.collection.ledger import STATUSES
+
+    counts = {f"files {status}": len(done.with_status(status)) for status in STATUSES}
+    notable = [entry for entry in done.entries if entry.status != "ingested"]
+    rows = [f"| {entry.name} | {entry.status} | {entry.reason} |" for entry in notable]
+    table = "\n".join(["| file | status | reason |", "|---|---|---|", *rows]) if rows else "every file was ingested"
+    return counts | {"decisions": dg.MetadataValue.md(table)}
+
+
+def _contract_check(table: str, manifests: Mapping[str, Any]) -> dg.AssetCheckResult:
+    from ml_assets.quality import Verdict, merge
+
+    verdicts = {name: Verdict.from_dict(manifest.verdicts[0]) for name, manifest in manifests.items()}
+    return check_result(merge(verdicts), table=table)
+
+
+def _files_check(table: str, places: Any, source: "Source", partitions: Sequence[str] | None) -> dg.AssetCheckResult:
+    from ml_assets.collection.collect import waiting
+
+    held = [entry for entry in waiting(source.contract(), places) if partitions is None or entry.partition in {*partitions, None}]
+    rows = [f"| {entry.name} | {entry.reason} |" for entry in held]
+    return dg.AssetCheckResult(
+        check_name=FILES,
+        asset_key=table.split("/"),
+        passed=not held,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(f"{entry.name}: {entry.reason}" for entry in held[:3]) or None,
+        metadata={"quarantine": dg.MetadataValue.md("\n".join(["| file | reason |", "|---|---|", *rows]))},
+    )

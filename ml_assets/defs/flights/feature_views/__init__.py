@@ -1,0 +1,1 @@
+"""The feature views of the example."""

@@ -1,0 +1,1 @@
+"""The sources of the example and what cleaning means for them."""

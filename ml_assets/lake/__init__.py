@@ -1,0 +1,20 @@
+"""The lake: atomic, versioned Parquet partitions with manifests, on a folder or a bucket.
+
+Ground room: plain Python, no Dagster. Start with `Lake(url)`.
+"""
+
+from ml_assets.lake.lake import Lake, MissingPartitionError, RedPartitionError
+from ml_assets.lake.manifest import DataFile, Manifest, content_hash
+from ml_assets.lake.store import PreconditionFailed, Store, StoredObject
+
+__all__ = [
+    "DataFile",
+    "Lake",
+    "Manifest",
+    "MissingPartitionError",
+    "PreconditionFailed",
+    "RedPartitionError",
+    "Store",
+    "StoredObject",
+    "content_hash",
+]

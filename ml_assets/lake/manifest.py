@@ -1,0 +1,92 @@
+"""The manifest of one partition: what it holds, what it was made from, and how its checks went."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a partition: name within the partition's folder, bytes, SHA-256 of the bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of one partition (`partition` is None for a table without partitions).
+
+    `version` is the hash of the data's meaning (schema and rows), so the same rows have the same version wherever and
+    whenever they were written. `inputs` maps what it was made from to versions. `verdicts` are the checks' verdicts as
+    dictionaries with at least `suite` and `success`.
+    """
+
+    table: str
+    partition: str | None
+    rows: int
+    schema: Mapping[str, str]
+    version: str
+    files: tuple[DataFile, ...]
+    written_at: datetime
+    code_version: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def red(self) -> list[Mapping[str, Any]]:
+        """Return the verdicts that refuse this partition; an empty list when it may be read."""
+        return [verdict for verdict in self.verdicts if not verdict["success"]]
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON with sorted keys."""
+        return json.dumps(asdict(self) | {"written_at": self.written_at.isoformat()}, indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read what `to_json` wrote; `ValueError` when a field is missing."""
+        try:
+            raw = json.loads(text)
+            return cls(
+                **raw
+                | {
+                    "files": tuple(DataFile(**file) for file in raw["files"]),
+                    "verdicts": tuple(raw["verdicts"]),
+                    "written_at": datetime.fromisoformat(raw["written_at"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a manifest: {error}; the lake was written by another version, rebuild it") from error
+
+
+def content_hash(frame: pl.DataFrame) -> str:
+    """Return the SHA-256 (hex) of a frame's meaning: column names, types and rows in order.
+
+    Independent of chunking and of the Parquet writer, so a rebuilt table can be compared with the first one.
+    """
+    digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in frame.schema.items()]).encode())
+    for column in frame.rechunk().get_columns():
+        digest.update(_column_bytes(column))
+    return digest.hexdigest()
+
+
+def _column_bytes(column: pl.Series) -> bytes:
+    """Return bytes that determine the column: lengths and text for strings, fixed-width values and nulls otherwise."""
+    nulls = column.is_null().to_numpy().tobytes()
+    dtype = column.dtype
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        text = column.cast(pl.String).fill_null("")
+        return nulls + text.str.len_bytes().to_numpy().tobytes() + "".join(text.to_list()).encode()
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        return nulls + json.dumps(column.to_list(), default=str).encode()
+    physical = column.to_physical()
+    filler = False if physical.dtype == pl.Boolean else 0
+    return nulls + physical.fill_null(filler).to_numpy().tobytes()

@@ -1,0 +1,35 @@
+"""Names of code: dotted paths to functions, and versions of the modules that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def load(path: str) -> Callable[..., Any]:
+    """Return the function at a dotted path such as `ml_assets.defs.flights.features.origin_weather`."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no function at {path!r} ({error}); write it as package.module.function") from error
+    if not callable(found):
+        raise ValueError(f"{path!r} is no function")
+    return found
+
+
+@cache
+def code_version(*paths: str) -> str:
+    """Return 12 hex digits of the SHA-256 of the module files behind dotted function paths, without importing them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        spec = find_spec(path.rpartition(".")[0])
+        if spec is None or spec.origin is None:
+            raise ValueError(f"no module behind {path!r}; write it as package.module.function")
+        digest.update(Path(spec.origin).read_bytes())
+    return digest.hexdigest()[:12]

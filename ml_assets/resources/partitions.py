@@ -1,0 +1,33 @@
+"""Daily partitions of the asset graph, and what a run over a range of them needs."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import dagster as dg
+
+
+def daily(days: str) -> dg.DailyPartitionsDefinition:
+    """Return the partitions of an interval such as `2013-01-01/2013-12-31`, or open ended, `2013-01-01/`."""
+    first, slash, last = days.partition("/")
+    try:
+        start = date.fromisoformat(first)
+        end = date.fromisoformat(last) if last else None
+    except ValueError as error:
+        raise ValueError(f"days: {days!r} is not an interval; write 2013-01-01/2013-12-31 or 2013-01-01/") from error
+    if not slash or (end and end < start):
+        raise ValueError(f"days: {days!r} is not an interval; write first day, slash, last day (or nothing), in order")
+    if end is None:
+        return dg.DailyPartitionsDefinition(start_date=start.isoformat())
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_date=date.fromordinal(end.toordinal() + 1).isoformat())
+
+
+def upstream(table: str, *, lookback: int = 0) -> dg.AssetDep:
+    """Return the dependency on a table's partition of the same day and the `lookback` days before."""
+    if lookback == 0:
+        return dg.AssetDep(table.split("/"))
+    return dg.AssetDep(table.split("/"), partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-lookback))
+
+
+def of_run(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """Return the partitions that this run is to make, in order."""
+    return sorted(context.partition_keys)

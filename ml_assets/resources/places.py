@@ -1,0 +1,80 @@
+"""Where things live, one resource each. All defaults are embedded; one environment variable moves each to production."""
+
+import dagster as dg
+
+from ml_assets.resources.clock import Clock
+
+
+class LakeResource(dg.ConfigurableResource):
+    """The lake: a folder, `gs://bucket/prefix`, or another fsspec URL."""
+
+    url: str
+
+    def open(self):  # noqa: ANN201 - Lake; named in the docstring because importing it here would load Polars
+        """Return the `ml_assets.lake.Lake` at `url`."""
+        from ml_assets.lake import Lake
+
+        return Lake(self.url)
+
+
+class LandingResource(dg.ConfigurableResource):
+    """The landing zone where files arrive, and the quarantine where bad ones are kept."""
+
+    url: str
+    quarantine: str
+    lake: str
+
+    def open(self):  # noqa: ANN201 - Landing
+        """Return the `ml_assets.collection.collect.Landing` with ledger and lake."""
+        from ml_assets.collection.collect import Landing
+        from ml_assets.collection.ledger import Ledger
+        from ml_assets.lake import Lake, Store
+
+        return Landing(Store(self.url), Lake(self.lake), Ledger(self.lake), Store(self.quarantine))
+
+
+class FeatureStoreResource(dg.ConfigurableResource):
+    """The Feast repository."""
+
+    repo: str
+
+    def training_features(self, service: str, observations, as_known_at):  # noqa: ANN001, ANN201
+        """Join the service's features onto the observations as of their `event_timestamp`; see `historical_features`."""
+        from ml_assets.features.retrieval import historical_features
+
+        return historical_features(self.repo, service, observations, as_known_at=as_known_at)
+
+
+class TrackingResource(dg.ConfigurableResource):
+    """Experiments and the model registry: MLflow on a SQL backend."""
+
+    uri: str
+    artifacts: str
+
+    def open(self):  # noqa: ANN201 - Tracking
+        """Return the `ml_assets.development.tracking.Tracking`."""
+        from ml_assets.development.tracking import Tracking
+
+        return Tracking(self.uri, self.artifacts)
+
+
+class FilesResource(dg.ConfigurableResource):
+    """A local folder for models, bundles and HTML reports."""
+
+    root: str
+
+    def folder(self, *parts: str):  # noqa: ANN201 - Path
+        """Return `root/part/part…` as an absolute `pathlib.Path`."""
+        from pathlib import Path
+
+        return Path(self.root, *parts).resolve()
+
+
+class ClockResource(dg.ConfigurableResource):
+    """The time. With `replay_file` the time written there, so that 2013 can be replayed; without, the system's."""
+
+    replay_file: str = ""
+
+    def open(self) -> Clock:
+        """Return the clock."""
+        return Clock(self.replay_file)

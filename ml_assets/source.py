@@ -1,0 +1,126 @@
+"""The Source component: the contract of one table from outside. From it come reading, checks, quarantine and cleaning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+ColumnType = Literal["Int64", "Float64", "String", "Boolean", "Date", "Datetime"]
+
+
+class Column(dg.Model, dg.Resolvable):
+    """One column of the contract. A file that breaks it goes to quarantine whole."""
+
+    name: str
+    type: ColumnType
+    nullable: bool | float = Field(default=True, description="true, false, or the share of nulls that is acceptable")
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: Sequence[str] | None = None
+    unit: str = ""
+    description: str = ""
+    personal: bool = Field(default=False, description="personal data")
+
+
+class Cleaning(dg.Model, dg.Resolvable):
+    """How the raw table becomes the clean one."""
+
+    derive: str | None = Field(default=None, description="dotted path of a function over Polars lazy frames")
+    uses: Sequence[str] = Field(default=(), description="unpartitioned tables that `derive` takes besides, e.g. raw/airports")
+    plausible: Mapping[str, Sequence[float]] = Field(default={}, description="column: [lowest, highest]; outside becomes null")
+    key: Sequence[str] | None = Field(default=None, description="default: the source's key")
+    expectations: Sequence[Mapping[str, Any]] = Field(default=(), description="Great Expectations: {type, kwargs}")
+
+
+class Source(dg.Component, dg.Model, dg.Resolvable):
+    """The contract of one table from outside.
+
+    ```yaml
+    type: ml_assets.Source
+    attributes:
+      name: weather
+      description: Hourly weather at the three airports of New York.
+      owners: [team:operations]
+      pattern: weather/weather-{day}*.csv.gz
+      days: 2013-01-01/2013-12-31
+      key: [origin, time_hour]
+      columns:
+        - {name: origin, type: String, nullable: false, categories: [EWR, JFK, LGA]}
+        - {name: time_hour, type: Datetime, nullable: false}
+        - {name: temp, type: Float64, unit: °F}
+      clean:
+        plausible: {wind_speed: [0, 150]}
+    ```
+
+    Gives the asset `raw/<name>`, and `clean/<name>` when `clean` is declared, each with a blocking check.
+    """
+
+    name: str
+    pattern: str = Field(description="file name in the landing zone, with {day} for daily files and * as a wildcard")
+    columns: Sequence[Column]
+    description: str = ""
+    owners: Sequence[str] = ()
+    days: str | None = Field(default=None, description="first and last day, 2013-01-01/2013-12-31, when files are daily")
+    key: Sequence[str] = ()
+    day_columns: Sequence[str] = Field(default=(), description="year, month and day columns that must agree with the file")
+    null_values: Sequence[str] = ("", "NA")
+    separator: str = ","
+    fresh_within_hours: float = Field(default=36, description="raw data older than this is stale")
+    clean: Cleaning | None = None
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Return the raw asset, and the clean one."""
+        from ml_assets.collection.assets import raw_asset
+        from ml_assets.preparation.assets import clean_asset
+
+        self.check()
+        assets = [raw_asset(self)]
+        if self.clean:
+            assets.append(clean_asset(self, self.clean))
+        return dg.Definitions(assets=assets)
+
+    def check(self) -> None:
+        """Raise `ValueError` for a declaration that contradicts itself."""
+        names = [column.name for column in self.columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"source {self.name}: columns {twice} are declared twice; keep one of each")
+        cleaning = self.clean or Cleaning()
+        for field, used in {"key": self.key, "day_columns": self.day_columns, "clean.plausible": cleaning.plausible}.items():
+            unknown = [name for name in used if name not in names]
+            if unknown:
+                raise ValueError(f"source {self.name}: {field} names {unknown}, which are not among columns {names}")
+        if ("{day}" in self.pattern) != (self.days is not None):
+            raise ValueError(f"source {self.name}: a pattern with {{day}} needs days, and days need a pattern with {{day}}")
+
+    def contract(self) -> Any:
+        """Return the plain `SourceContract` that readers work with."""
+        from ml_assets.collection.contract import SourceContract
+        from ml_assets.quality.contract import ColumnContract
+
+        columns = [
+            ColumnContract(
+                name=column.name,
+                dtype=column.type,
+                nullable=column.nullable,
+                minimum=column.minimum,
+                maximum=column.maximum,
+                categories=column.categories or (),
+                unit=column.unit,
+                description=column.description,
+                personal=column.personal,
+                sparse=column.nullable is True,
+            )
+            for column in self.columns
+        ]
+        return SourceContract(
+            name=self.name,
+            pattern=self.pattern,
+            columns=columns,
+            key=self.key,
+            null_values=self.null_values,
+            separator=self.separator,
+            day_columns=self.day_columns,
+            days=self.days,
+        )
