@@ -40,6 +40,7 @@ class FeatureSet(dg.Model, dg.Resolvable):
 
     service: str
     views: Sequence[str] = Field(description="the service's feature views; a training set refuses a service with others")
+    ignore: Sequence[str] = Field(default=(), description="columns of the observations that serve to look up, not to learn")
 
 
 class Split(dg.Model, dg.Resolvable):
@@ -72,6 +73,7 @@ class Monitoring(dg.Model, dg.Resolvable):
     """What is watched once the model is in use."""
 
     drift: Drift = Drift()
+    cron: str = "0 7 * * 1"
     tolerance: float = Field(default=0.03, description="realised metric below the test's by more than this is a warning")
 
 

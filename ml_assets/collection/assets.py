@@ -49,7 +49,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
     )
     def raw(
         context: dg.AssetExecutionContext, landing: LandingResource, lake: LakeResource, clock: ClockResource
-    ) -> dg.MaterializeResult[Any]:
+    ) -> dg.MaterializeResult:
         from ml_assets.collection.collect import collect
 
         places = landing.open()

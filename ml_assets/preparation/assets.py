@@ -34,7 +34,7 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=check_specs(table, "The cleaned rows fit their expectations."),
     )
-    def clean(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
+    def clean(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult:
         from ml_assets.preparation.cleaning import PARTITION, Repairs
         from ml_assets.preparation.cleaning import clean as repair
         from ml_assets.preparation.writing import write_checked
@@ -87,7 +87,7 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=check_specs(table, "The moment of prediction is there, before the outcome is known; keys are unique."),
     )
-    def observations(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult[Any]:
+    def observations(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult:
         from ml_assets.preparation.observations import observe, suite
         from ml_assets.preparation.writing import write_checked
 

@@ -34,15 +34,23 @@ class LandingResource(dg.ConfigurableResource):
 
 
 class FeatureStoreResource(dg.ConfigurableResource):
-    """The Feast repository."""
+    """The Feast repository, and the lake that its views are in."""
 
     repo: str
+    lake: str
 
-    def training_features(self, service: str, observations, as_known_at):  # noqa: ANN001, ANN201
-        """Join the service's features onto the observations as of their `event_timestamp`; see `historical_features`."""
-        from ml_assets.features.retrieval import historical_features
+    def historical(self, service: str, observations, *, views, as_known_at=None):  # noqa: ANN001, ANN201 - pl.DataFrame
+        """Return the observations with the service's features as of each `event_timestamp`.
 
-        return historical_features(self.repo, service, observations, as_known_at=as_known_at)
+        Feast's registry is brought up to date first. `ValueError` when the service is not made of exactly `views`.
+        """
+        from ml_assets.features.retrieval import apply, historical_features, view_schemas
+
+        apply(self.repo)
+        found = sorted(view_schemas(self.repo, service))
+        if found != sorted(views):
+            raise ValueError(f"feature service {service} is made of {found}, declared are {sorted(views)}; make them agree")
+        return historical_features(self.repo, service, observations, as_known_at=as_known_at, lake_url=self.lake)
 
 
 class TrackingResource(dg.ConfigurableResource):

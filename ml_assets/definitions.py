@@ -1,0 +1,22 @@
+"""The entry point: what `defs/` declares, with the resources of this environment."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from ml_assets.resources.environment import resources
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Load `defs/` and bind its resources; every part has an environment variable that moves it to production.
+
+    The tree is built from its folder instead of by `dg.load_from_defs_folder`, which also imports every component library that
+    is installed (Google's clients among them, 2 s in every process) for the docs tab of the UI.
+    """
+    tree = dg.ComponentTree.for_project(Path(__file__))
+    loaded = tree.build_defs_at_path(tree.defs_module_path)
+    bound = dg.Definitions(
+        resources=resources(Path(__file__).parents[1]), executor=dg.in_process_executor, component_tree=tree
+    )
+    return dg.Definitions.merge(loaded, bound)

@@ -1,0 +1,38 @@
+"""The named jobs, and the sensor on the landing zone. Schedules belong to the problems."""
+
+import os
+
+import dagster as dg
+
+from ml_assets import keys
+from ml_assets.collection.assets import COLLECTS, landing_sensor
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return jobs and sensor."""
+    groups = dg.AssetSelection.groups
+    training = groups(keys.DEVELOPMENT, keys.EVALUATION, keys.PACKAGING)
+    ingest = groups(keys.COLLECTION, keys.PREPARATION, keys.FEATURE_STORE)
+    score, monitor = groups(keys.DEPLOYMENT), groups(keys.MONITORING)
+    collects = {COLLECTS: "true"}
+    jobs = {
+        "ingest": (ingest, "New files become raw, clean and feature tables.", collects),
+        "train": (training, "Trains the candidates, evaluates the best, and promotes it when it passes the gates.", {}),
+        "score": (score, "The champion's predictions for a range of days.", {}),
+        "monitor": (monitor, "Drift and realised performance.", {}),
+        "everything": (dg.AssetSelection.all(), "The whole lifecycle, from files to drift report.", collects),
+        "update": (ingest | score | monitor, "What new files need: ingest, score, monitor.", collects),
+    }
+    defined = {
+        name: dg.define_asset_job(name, selection=selection, description=text, tags=tags)
+        for name, (selection, text, tags) in jobs.items()
+    }
+    sensor = landing_sensor(
+        job=defined["update"],
+        selection=ingest | score | monitor,
+        needs_champion=score | monitor,
+        interval=int(os.environ.get("ML_ASSETS_SENSOR_SECONDS", "30")),
+    )
+    return dg.Definitions(jobs=list(defined.values()), sensors=[sensor])
+

@@ -1,0 +1,1 @@
+"""Stage 7, deployment: batch scoring; serving and targets come here too."""

@@ -1,0 +1,85 @@
+"""Stage 7 in Dagster: the champion's predictions, day by day."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ml_assets import keys
+from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
+from ml_assets.resources.partitions import daily, of_run, upstream
+from ml_assets.resources.places import ClockResource, FeatureStoreResource, FilesResource, LakeResource, TrackingResource
+
+if TYPE_CHECKING:
+    from ml_assets.problem import MlProblem
+
+
+def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/predictions`: each observation scored by the champion as of its moment of prediction."""
+    table, observed = (keys.problem(problem.name, part) for part in ("predictions", "observations"))
+
+    @dg.asset(
+        key=table.split("/"),
+        description="The champion's answer for each observation, as of its moment of prediction. Rows of days on which the "
+        "champion was fitted or selected are marked `in_sample` and never count as performance.",
+        deps=[
+            upstream(observed),
+            *(upstream(keys.feature_view(view)) for view in problem.features.views),
+            keys.problem(problem.name, "champion").split("/"),
+        ],
+        group_name=keys.DEPLOYMENT,
+        owners=list(problem.owners),
+        kinds={"mlflow", "polars"},
+        tags={"stage": keys.DEPLOYMENT},
+        partitions_def=daily(problem.days),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=check_specs(table, "One prediction per observation, each a probability."),
+    )
+    def predictions(
+        context: dg.AssetExecutionContext,
+        lake: LakeResource,
+        feature_store: FeatureStoreResource,
+        tracking: TrackingResource,
+        models: FilesResource,
+        clock: ClockResource,
+    ) -> dg.MaterializeResult:
+        from ml_assets.deployment.scoring import IN_SAMPLE, predictions_suite, score
+        from ml_assets.packaging.champion import in_office
+        from ml_assets.preparation.observations import without_outcome
+        from ml_assets.preparation.writing import PARTITION, write_checked
+
+        store, partitions = lake.open(), of_run(context)
+        observations = store.read(observed, partitions, partition_column=PARTITION)
+        champion = in_office(tracking.open(), problem.name, models.folder())
+        frame = feature_store.historical(
+            problem.features.service,
+            observations.select(without_outcome(observations.columns)),
+            views=problem.features.views,
+        )
+        scored = score(
+            frame,
+            champion.bundle,
+            version=champion.version,
+            fitted_until=champion.fitted_until,
+            keep=[*problem.observations.key, *problem.features.ignore],
+        )
+        written = write_checked(
+            store,
+            table,
+            scored,
+            predictions_suite(table, key=problem.observations.key),
+            now=clock.open().now(),
+            partitions=partitions,
+            inputs={observed: store.version(observed, partitions), "champion": champion.version},
+        )
+        per_partition(context, table, written.manifests, partitions)
+        return dg.MaterializeResult(
+            metadata=describe(written.manifests)
+            | {
+                "model_version": champion.version,
+                "rows in sample": int(scored[IN_SAMPLE].sum()),
+                "mean score": float(scored["score"].mean() or 0.0),
+            },
+            check_results=[check_result(written.verdict, table=table)],
+        )
+
+    return predictions

@@ -1,0 +1,181 @@
+"""Stage 8 in Dagster: drift of what the champion sees, and how it really did once the outcomes are known."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ml_assets import keys
+from ml_assets.development.assets import metric_of
+from ml_assets.resources.partitions import upstream
+from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
+
+if TYPE_CHECKING:
+    from ml_assets.problem import MlProblem
+
+DRIFT, PERFORMANCE = "no_drift", "performance_within_tolerance"
+
+
+def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/drift_report`: each window of predictions against the training data, feature by feature."""
+    table = keys.problem(problem.name, "drift_report")
+
+    @dg.asset(
+        key=table.split("/"),
+        description=f"Every {problem.monitoring.drift.window_days} days of predictions against the rows that the champion "
+        "was trained on: effect size and verdict for each feature, and Evidently's report.",
+        deps=[
+            upstream(keys.problem(problem.name, "predictions")),
+            keys.problem(problem.name, "training_set").split("/"),
+        ],
+        group_name=keys.MONITORING,
+        owners=list(problem.owners),
+        kinds={"evidently", "polars"},
+        tags={"stage": keys.MONITORING},
+        check_specs=[
+            dg.AssetCheckSpec(DRIFT, asset=table.split("/"), description="The latest window has not drifted.")
+        ],
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext,
+        lake: LakeResource,
+        tracking: TrackingResource,
+        models: FilesResource,
+        reports: FilesResource,
+        clock: ClockResource,
+    ) -> dg.MaterializeResult:
+        from ml_assets.monitoring.drift import DriftPolicy
+        from ml_assets.monitoring.watching import latest_drift, report_drift
+        from ml_assets.packaging.champion import in_office
+
+        declared = problem.monitoring.drift
+        policy = DriftPolicy(minimum_rows=declared.minimum_rows, psi=declared.psi, share=declared.share)
+        made = report_drift(
+            lake.open(),
+            problem.name,
+            in_office(tracking.open(), problem.name, models.folder()),
+            policy=policy,
+            window_days=declared.window_days,
+            reports=reports.folder(problem.name, "drift"),
+            now=clock.open().now(),
+        )
+        for item in made:
+            context.log.info(f"{item.window.first}: {item.report.verdict}, {item.report.reason}")
+        latest = latest_drift(lake.open(), problem.name)
+        return dg.MaterializeResult(metadata=_drift_metadata(made, latest), check_results=[_drift_check(latest)])
+
+    return drift_report
+
+
+def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/performance_report`: predictions against the outcomes that are known by now."""
+    table = keys.problem(problem.name, "performance_report")
+
+    @dg.asset(
+        key=table.split("/"),
+        description="How the predictions really did, week by week, on the outcomes that are known by now.",
+        deps=[upstream(keys.problem(problem.name, part)) for part in ("predictions", "observations")],
+        group_name=keys.MONITORING,
+        owners=list(problem.owners),
+        kinds={"polars"},
+        tags={"stage": keys.MONITORING},
+        check_specs=[
+            dg.AssetCheckSpec(
+                PERFORMANCE,
+                asset=table.split("/"),
+                description=f"Realised {problem.success.metric} is not below the test's by more than {problem.monitoring.tolerance}.",
+            )
+        ],
+    )
+    def performance_report(
+        lake: LakeResource, tracking: TrackingResource, models: FilesResource, clock: ClockResource
+    ) -> dg.MaterializeResult:
+        from ml_assets.evaluation.plots import as_markdown
+        from ml_assets.monitoring.watching import performance_plot, report_performance, within_tolerance
+        from ml_assets.packaging.champion import in_office
+
+        metric = metric_of(problem)
+        found = report_performance(
+            lake.open(),
+            problem.name,
+            in_office(tracking.open(), problem.name, models.folder()),
+            kind=problem.task.kind,
+            key=problem.observations.key,
+            now=clock.open().now(),
+        )
+        passed, reason = within_tolerance(found, metric, problem.monitoring.tolerance)
+        plot = performance_plot(found, metric, problem.monitoring.tolerance)
+        overall = found.report.overall
+        return dg.MaterializeResult(
+            metadata={
+                "status": overall.status,
+                "outcomes known": overall.matured,
+                "outcomes pending": overall.pending,
+                "never an outcome": overall.never,
+                **{f"realised {name}": value for name, value in overall.metrics.items() if value is not None},
+                "report": dg.MetadataValue.md(found.report.markdown()),
+                "timeline": dg.MetadataValue.md(as_markdown(plot, "performance over time")),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=PERFORMANCE, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=reason
+                )
+            ],
+        )
+
+    return performance_report
+
+
+def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
+    """Return the problem's schedules: retraining as declared, and monitoring every Monday morning."""
+    parts = ("training_set", "challenger", "evaluation_report", "bundle", "champion")
+    train = dg.AssetSelection.assets(
+        *(keys.problem(problem.name, part).split("/") for part in parts),
+        *(keys.candidate(problem.name, kind).split("/") for kind in problem.candidates),
+    )
+    watch = dg.AssetSelection.assets(
+        *(keys.problem(problem.name, part).split("/") for part in ("drift_report", "performance_report"))
+    )
+    return [
+        dg.ScheduleDefinition(
+            name=f"{problem.name}_retrain",
+            target=train,
+            cron_schedule=problem.retrain.cron,
+            description="Trains all candidates on the months before, and promotes the best when it passes the gates.",
+        ),
+        dg.ScheduleDefinition(
+            name=f"{problem.name}_monitor",
+            target=watch,
+            cron_schedule=problem.monitoring.cron,
+            description="Reports drift and realised performance of the last windows.",
+        ),
+    ]
+
+
+def _drift_metadata(made: Any, latest: Any) -> dict[str, Any]:
+    from ml_assets.evaluation.plots import as_markdown, drift_plot
+
+    if latest is None:
+        return {"windows": 0, "status": "no predictions out of sample yet"}
+    effects = dict(zip(latest.frame["feature"], latest.frame["psi"], strict=True))
+    plot = drift_plot(effects, limit=latest.limit, drifted=latest.drifted)
+    return {
+        "windows": latest.count,
+        "made now": len(made),
+        "latest window": f"{latest.first} to {latest.last}",
+        "verdict": latest.verdict,
+        "reason": latest.reason,
+        "rows": latest.rows,
+        "drifted features": len(latest.drifted),
+        "effects": dg.MetadataValue.md(f"{as_markdown(plot, 'drift')}\n\n{latest.markdown}"),
+        "evidently": dg.MetadataValue.path(latest.html),
+    }
+
+
+def _drift_check(latest: Any) -> dg.AssetCheckResult:
+    undecided = latest is None or latest.verdict == "undecided"
+    return dg.AssetCheckResult(
+        check_name=DRIFT,
+        passed=not undecided and latest.verdict == "stable",
+        severity=dg.AssetCheckSeverity.WARN,
+        description="no window of predictions yet" if latest is None else f"{latest.verdict}: {latest.reason}",
+    )

@@ -1,0 +1,52 @@
+"""Where this environment keeps things: defaults below `data/`, each moved by one environment variable."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ml_assets.resources.places import (
+    ClockResource,
+    FeatureStoreResource,
+    FilesResource,
+    LakeResource,
+    LandingResource,
+    TrackingResource,
+)
+
+VARIABLES = {
+    "ML_ASSETS_LANDING": "data/landing",
+    "ML_ASSETS_QUARANTINE": "data/quarantine",
+    "ML_ASSETS_LAKE": "data/lake",
+    "ML_ASSETS_MODELS": "data/models",
+    "ML_ASSETS_REPORTS": "data/reports",
+    "ML_ASSETS_MLFLOW": "sqlite:///data/mlflow.db",
+    "ML_ASSETS_MLFLOW_ARTIFACTS": "data/mlartifacts",
+    "ML_ASSETS_FEATURE_REPO": "feature_repo",
+    "ML_ASSETS_REPLAY_CLOCK": "data/replay_clock",
+}
+
+
+def setting(name: str, root: Path) -> str:
+    """Return an environment variable or its default; relative paths are below `root`, the repository."""
+    value = os.environ.get(name) or VARIABLES[name]
+    if value.startswith("sqlite:///") and not value.startswith("sqlite:////"):
+        return f"sqlite:///{root / value.removeprefix('sqlite:///')}"
+    return value if "://" in value else str(root / value)
+
+
+def resources(root: Path) -> dict[str, Any]:
+    """Return the resources by name."""
+    lake = setting("ML_ASSETS_LAKE", root)
+    return {
+        "lake": LakeResource(url=lake),
+        "landing": LandingResource(
+            url=setting("ML_ASSETS_LANDING", root), quarantine=setting("ML_ASSETS_QUARANTINE", root), lake=lake
+        ),
+        "feature_store": FeatureStoreResource(repo=setting("ML_ASSETS_FEATURE_REPO", root), lake=lake),
+        "tracking": TrackingResource(
+            uri=setting("ML_ASSETS_MLFLOW", root), artifacts=setting("ML_ASSETS_MLFLOW_ARTIFACTS", root)
+        ),
+        "models": FilesResource(root=setting("ML_ASSETS_MODELS", root)),
+        "reports": FilesResource(root=setting("ML_ASSETS_REPORTS", root)),
+        "clock": ClockResource(replay_file=setting("ML_ASSETS_REPLAY_CLOCK", root)),
+    }
