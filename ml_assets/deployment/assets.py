@@ -7,7 +7,7 @@ import dagster as dg
 from ml_assets import keys
 from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
 from ml_assets.resources.partitions import daily, of_run, upstream
-from ml_assets.resources.places import ClockResource, FeatureStoreResource, FilesResource, LakeResource, TrackingResource
+from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
@@ -39,7 +39,6 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         lake: LakeResource,
         feature_store: FeatureStoreResource,
         tracking: TrackingResource,
-        models: FilesResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
         from ml_assets.deployment.scoring import IN_SAMPLE, predictions_suite, score
@@ -49,7 +48,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
         store, partitions = lake.open(), of_run(context)
         observations = store.read(observed, partitions, partition_column=PARTITION)
-        champion = in_office(tracking.open(), problem.name, models.folder())
+        champion = in_office(tracking.open(), problem.name)
         frame = feature_store.historical(
             problem.features.service,
             observations.select(without_outcome(observations.columns)),

@@ -39,7 +39,6 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         lake: LakeResource,
         tracking: TrackingResource,
-        models: FilesResource,
         reports: FilesResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
@@ -52,7 +51,7 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         made = report_drift(
             lake.open(),
             problem.name,
-            in_office(tracking.open(), problem.name, models.folder()),
+            in_office(tracking.open(), problem.name),
             policy=policy,
             window_days=declared.window_days,
             reports=reports.folder(problem.name, "drift"),
@@ -87,7 +86,7 @@ def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         ],
     )
     def performance_report(
-        lake: LakeResource, tracking: TrackingResource, models: FilesResource, clock: ClockResource
+        lake: LakeResource, tracking: TrackingResource, clock: ClockResource
     ) -> dg.MaterializeResult:
         from ml_assets.evaluation.plots import as_markdown
         from ml_assets.monitoring.watching import performance_plot, report_performance, within_tolerance
@@ -97,7 +96,7 @@ def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         found = report_performance(
             lake.open(),
             problem.name,
-            in_office(tracking.open(), problem.name, models.folder()),
+            in_office(tracking.open(), problem.name),
             kind=problem.task.kind,
             key=problem.observations.key,
             now=clock.open().now(),

@@ -1,28 +1,127 @@
 """Stage 6 in Dagster: the challenger as a bundle, and its promotion to champion."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
+from ml_assets.development.assets import candidate_results, code_version_of_repository, features_of, metric_of, open_experiment
+from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
+EXAMPLES = 5
+
 
 def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
-    table = keys.problem(problem.name, "bundle")
+    """Return `<problem>/bundle`: the challenger with everything that inference needs, each file under its SHA-256."""
 
-    @dg.asset(key=table.split("/"), deps=[keys.problem(problem.name, "evaluation_report").split("/")], group_name=keys.PACKAGING)
-    def bundle() -> None:
-        pass
+    @dg.asset(
+        key=keys.problem(problem.name, "bundle").split("/"),
+        description="The challenger, ready to run elsewhere: model (no pickle), preprocessing, requirements, an example, "
+        "and a manifest of SHA-256 sums.",
+        deps=[keys.problem(problem.name, "evaluation_report").split("/")],
+        group_name=keys.PACKAGING,
+        owners=list(problem.owners),
+        kinds={"python"},
+        tags={"stage": keys.PACKAGING},
+    )
+    def bundle(lake: LakeResource, models: FilesResource) -> dg.MaterializeResult:
+        import polars as pl
+
+        from ml_assets.packaging.bundle import build_bundle
+
+        frame, experiment = open_experiment(problem, lake, models)
+        winner = experiment.read("challenger")["winner"]
+        result = {item.name: item for item in candidate_results(problem, experiment)}[winner]
+        features = features_of(problem, frame.columns)
+        built = build_bundle(
+            experiment.folder("bundle"),
+            model_folder=Path(result.folder),
+            sha256=result.sha256,
+            problem=problem.name,
+            features={name: str(frame.schema[name]) for name in features},
+            example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features),
+            model_version=f"{winner}@{experiment.data_hash[:8]}",
+            data_hash=experiment.data_hash,
+            code_version=code_version_of_repository(),
+            threshold=experiment.read("evaluation_report")["threshold"],
+        )
+        experiment.write("bundle", {"digest": built.digest, "winner": winner})
+        return dg.MaterializeResult(
+            metadata={
+                "model": winner,
+                "digest": built.digest,
+                "folder": dg.MetadataValue.path(str(experiment.folder("bundle"))),
+                "files": dg.MetadataValue.md(_files_table(built)),
+            },
+            data_version=dg.DataVersion(built.digest[:20]),
+        )
 
     return bundle
 
 
 def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
-    @dg.asset(key=[problem.name, "champion"], deps=[keys.problem(problem.name, "bundle").split("/")], group_name=keys.PACKAGING)
-    def champion() -> None:
-        pass
+    """Return `<problem>/champion`: the model in office, under the alias `champion` in the registry."""
+
+    @dg.asset(
+        key=keys.problem(problem.name, "champion").split("/"),
+        description="The model in office: the version that the registry's alias `champion` names. The challenger takes office "
+        "when it is better on rows that neither has seen.",
+        deps=[keys.problem(problem.name, part).split("/") for part in ("bundle", "training_set")],
+        group_name=keys.PACKAGING,
+        owners=list(problem.owners),
+        kinds={"mlflow"},
+        tags={"stage": keys.PACKAGING},
+    )
+    def champion(
+        lake: LakeResource, models: FilesResource, tracking: TrackingResource
+    ) -> dg.MaterializeResult:
+        from ml_assets.packaging.champion import incumbent, promote, tags_of
+        from ml_assets.packaging.promotion import boundaries, decide
+
+        frame, experiment = open_experiment(problem, lake, models)
+        metric, registry, built = metric_of(problem), tracking.open(), experiment.read("bundle")
+        report = _report(experiment)
+        office = incumbent(registry, problem.name)
+        decision = decide(frame, report.metrics.get(metric.name), office, metric, digest=built["digest"])
+        if decision.promote:
+            edges = boundaries(frame)
+            promote(
+                registry,
+                problem.name,
+                run_id=experiment.read(f"candidates/{built['winner']}")["mlflow_run_id"],
+                folder=experiment.folder("bundle"),
+                digest=built["digest"],
+                champion_tags=tags_of(
+                    data_hash=experiment.data_hash,
+                    fitted_until=edges.fitted_until,
+                    live_from=edges.live_from,
+                    test_metrics=report.metrics,
+                    reason=decision.reason,
+                ),
+            )
+            office = incumbent(registry, problem.name)
+        return dg.MaterializeResult(
+            metadata={
+                "promoted": decision.promote,
+                "reason": decision.reason,
+                "version": office.version if office else "none",
+                **({f"test {name}": value for name, value in office.test_metrics.items()} if office else {}),
+            }
+        )
 
     return champion
+
+
+def _report(experiment: Any) -> Any:
+    from ml_assets.evaluation.report import EvaluationReport
+
+    return EvaluationReport.from_json(experiment.read("evaluation_report")["report"])
+
+
+def _files_table(built: Any) -> str:
+    rows = [f"| {name} | `{digest[:16]}…` |" for name, digest in built.files.items()]
+    return "\n".join(["| file | SHA-256 |", "|---|---|", *rows])

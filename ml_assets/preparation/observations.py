@@ -44,7 +44,7 @@ def observe(lake: Lake, sql: str, tables: Sequence[str], partitions: Sequence[st
 
 def suite(table: str, *, key: Sequence[str]) -> Suite:
     """Return the suite that guards observations: moments are there, keys unique, outcomes known after the question."""
-    after = {"column_A": LABEL_TIMESTAMP, "column_B": EVENT_TIMESTAMP}
+    after = {"column_A": LABEL_TIMESTAMP, "column_B": EVENT_TIMESTAMP, "ignore_row_if": "either_value_is_missing"}
     return suite_for(
         table,
         (),

@@ -1,0 +1,163 @@
+"""The feature views of the flights example.
+
+`ml_assets/defs/flights/feature_views/` computes what is declared here. A row's `event_timestamp` is the moment at which
+its values were true, and windows end there; `created_timestamp` is when the newest file behind it landed.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from entities import aircraft, carrier, dest, origin
+from feast import Entity, FeatureView, Field, FileSource
+from feast.types import Float64, String
+
+OWNER = "team:operations"
+FOREVER = timedelta(0)  # Feast's spelling; None is stored as zero, and every later plan would show it as a change
+
+
+def lake_table(view: str) -> str:
+    """Return the path of the view's table: in ../data/lake, or in the lake that $ML_ASSETS_LAKE names.
+
+    That is a URL, or a folder as seen from the folder above this one.
+    """
+    lake = os.environ.get("ML_ASSETS_LAKE")
+    if not lake:
+        lake = "../data/lake"
+    elif "://" not in lake:
+        lake = str(Path(__file__).resolve().parent.parent / lake)
+    return f"{lake.rstrip('/')}/features/{view}"
+
+
+def feature_view(
+    name: str,
+    entities: list[Entity],
+    ttl: timedelta,
+    description: str,
+    features: dict[str, str],
+    tags: dict[str, str],
+) -> FeatureView:
+    """Return a view over the lake table of the same name, whose `features` (name to description) are all Float64."""
+    source = FileSource(
+        name=name,
+        path=lake_table(name),
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+        description=f"Lake table features/{name}.",
+        owner=OWNER,
+    )
+    keys = [Field(name=entity.join_key, dtype=String, description=entity.description) for entity in entities]
+    fields = [Field(name=feature, dtype=Float64, description=text) for feature, text in features.items()]
+    return FeatureView(
+        name=name,
+        entities=entities,
+        ttl=ttl,
+        schema=[*keys, *fields],
+        source=source,
+        description=description,
+        owner=OWNER,
+        tags=tags,
+    )
+
+
+origin_weather = feature_view(
+    "origin_weather",
+    [origin],
+    timedelta(hours=6),
+    "The last hourly weather observation at the airport of departure.",
+    {
+        "temp": "Temperature, °F.",
+        "dewp": "Dew point, °F.",
+        "humid": "Relative humidity, %.",
+        "wind_dir": "Wind direction, degrees.",
+        "wind_speed": "Wind speed, mph.",
+        "wind_gust": "Speed of gusts, mph; null when there were none.",
+        "precip": "Precipitation, inches.",
+        "pressure": "Sea level pressure, millibars.",
+        "visib": "Visibility, miles.",
+    },
+    {"kind": "weather"},
+)
+
+origin_congestion = feature_view(
+    "origin_congestion",
+    [origin],
+    timedelta(hours=12),
+    "How departures at the airport went in the last one and three hours.",
+    {
+        "origin_dep_delay_mean_1h": "Mean departure delay in the last hour, minutes.",
+        "origin_dep_late_share_1h": "Share of late departures in the last hour, 0 to 1.",
+        "origin_departures_1h": "Departures in the last hour.",
+        "origin_dep_delay_mean_3h": "Mean departure delay in the last three hours, minutes.",
+        "origin_dep_late_share_3h": "Share of late departures in the last three hours, 0 to 1.",
+        "origin_departures_3h": "Departures in the last three hours.",
+    },
+    {"kind": "history"},
+)
+
+carrier_history = feature_view(
+    "carrier_history",
+    [carrier],
+    timedelta(days=7),
+    "How the airline's departures and arrivals went in the last hours, day and week.",
+    {
+        "carrier_dep_delay_mean_3h": "Mean departure delay in the last three hours, minutes.",
+        "carrier_dep_late_share_3h": "Share of late departures in the last three hours, 0 to 1.",
+        "carrier_dep_late_share_24h": "Share of late departures in the last day, 0 to 1.",
+        "carrier_arr_delay_mean_3h": "Mean arrival delay in the last three hours, minutes.",
+        "carrier_arr_late_share_3h": "Share of late arrivals in the last three hours, 0 to 1.",
+        "carrier_arr_late_share_7d": "Share of late arrivals in the last week, 0 to 1.",
+    },
+    {"kind": "history"},
+)
+
+route_history = feature_view(
+    "route_history",
+    [origin, dest],
+    timedelta(days=30),
+    "How arrivals on the route went in the last day and the last thirty.",
+    {
+        "route_arr_delay_mean_1d": "Mean arrival delay in the last day, minutes.",
+        "route_arr_late_share_1d": "Share of late arrivals in the last day, 0 to 1.",
+        "route_arr_late_share_30d": "Share of late arrivals in the last thirty days, 0 to 1.",
+        "route_arrivals_30d": "Arrivals in the last thirty days.",
+    },
+    {"kind": "history"},
+)
+
+destination_history = feature_view(
+    "destination_history",
+    [dest],
+    timedelta(days=2),
+    "How arrivals at the airport of arrival went in the last three hours.",
+    {
+        "dest_arr_delay_mean_3h": "Mean arrival delay in the last three hours, minutes.",
+        "dest_arr_late_share_3h": "Share of late arrivals in the last three hours, 0 to 1.",
+    },
+    {"kind": "history"},
+)
+
+aircraft_history = feature_view(
+    "aircraft_history",
+    [aircraft],
+    timedelta(days=3),
+    "The aircraft's last known delays and how much it flew in the last day.",
+    {
+        "aircraft_last_dep_delay": "Its last known departure delay, minutes.",
+        "aircraft_last_arr_delay": "Its last known arrival delay, minutes.",
+        "aircraft_departures_24h": "Its departures in the last day.",
+    },
+    {"kind": "history"},
+)
+
+aircraft_spec = feature_view(
+    "aircraft_spec",
+    [aircraft],
+    FOREVER,
+    "What is known of the aircraft since it was registered.",
+    {
+        "aircraft_seats": "Seats.",
+        "aircraft_year_built": "Year of manufacture.",
+    },
+    {"kind": "reference"},
+)

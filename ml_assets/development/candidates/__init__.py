@@ -1,0 +1,1 @@
+"""Kinds of models, one module each; `registry` lists them in order."""

@@ -1,0 +1,240 @@
+"""What the rest of the house asks of the feature store: features for observations, the views' schemas, and `apply`.
+
+All goes through a real `feast.FeatureStore`, so a Feast user finds nothing hidden.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ml_assets.features.point_in_time import FeatureError
+
+if TYPE_CHECKING:
+    from feast import FeatureService, FeatureStore
+
+CONFIG = "feature_store.yaml"
+_APPLYING = threading.Lock()  # definitions are imported under names like `views`; one repository at a time
+
+
+@dataclass(frozen=True)
+class ViewSchema:
+    """A feature view as declared: `keys` and `features` map column names to Polars types; `ttl` None is for ever."""
+
+    name: str
+    keys: Mapping[str, pl.DataType]
+    features: Mapping[str, pl.DataType]
+    ttl: timedelta | None
+    description: str = ""
+    owner: str = ""
+
+
+def historical_features(
+    repo: Path | str,
+    service: str,
+    observations: pl.DataFrame,
+    *,
+    as_known_at: datetime | None = None,
+    lake_url: str | None = None,
+) -> pl.DataFrame:
+    """Return the observations, all columns and rows in order, with the service's features as of `event_timestamp`.
+
+    `as_known_at`: rows created later do not exist, so the same call next year gives the same frame. `lake_url`: read
+    from this lake instead of the one in the registry. Raises `FeatureError`; `RedPartitionError` for red partitions.
+    """
+    from ml_assets.features.offline_store import PolarsOfflineStoreConfig, PolarsRetrievalJob, reading
+
+    store = _store(repo)
+    if not isinstance(store.config.offline_store, PolarsOfflineStoreConfig):
+        raise FeatureError(
+            f"{repo}/{CONFIG}: offline_store.type is {store.config.offline_store.type!r}, which does not keep rows and "
+            "their order; use ml_assets.features.offline_store.PolarsOfflineStore"
+        )
+    with reading(as_known_at=as_known_at, lake_url=lake_url):
+        # Feast hands the frame to the offline store untouched; a detour over pandas would change types and cost time
+        job = store.get_historical_features(entity_df=observations, features=_service(store, service))
+    assert isinstance(job, PolarsRetrievalJob)
+    return job.to_polars()
+
+
+def view_schemas(repo: Path | str, service: str | None = None) -> dict[str, ViewSchema]:
+    """Return the applied feature views by name; with `service`, only its views with only its features."""
+    store = _store(repo)
+    wanted = None
+    if service:
+        projections = _service(store, service).feature_view_projections
+        wanted = {item.name: {field.name for field in item.features} for item in projections}
+    views = [view for view in store.list_feature_views() if wanted is None or view.name in wanted]
+    return {
+        view.name: ViewSchema(
+            name=view.name,
+            keys={field.name: _polars_type(field.dtype) for field in view.entity_columns},
+            features={
+                field.name: _polars_type(field.dtype)
+                for field in view.features
+                if wanted is None or field.name in wanted[view.name]
+            },
+            ttl=view.ttl or None,
+            description=view.description,
+            owner=view.owner,
+        )
+        for view in views
+    }
+
+
+def apply(repo: Path | str) -> bool:
+    """Bring the registry and the online store in line with the definitions, as `feast apply` does; tell if it had to.
+
+    When the definitions, `ML_ASSETS_LAKE` and Feast are those of the last time, nothing is imported. Objects that are
+    no longer defined are removed. Raises `FeatureError` when `repo` is no Feast repository.
+    """
+    root = Path(repo).resolve()
+    stamp, state = _registry_path(root).with_suffix(".applied"), _fingerprint(root)
+    if _registry_path(root).exists() and stamp.exists() and stamp.read_text() == state:
+        return False
+    with _APPLYING:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        _apply(root)
+        stamp.write_text(state)
+    return True
+
+
+def _apply(root: Path) -> None:
+    from feast import FeatureStore, Project
+    from feast.repo_operations import extract_objects_for_apply_delete
+
+    store = FeatureStore(repo_path=str(root))
+    repo = _definitions(root)
+    if not repo.projects:
+        repo.projects.append(Project(name=store.project))
+    for view in repo.feature_views:
+        if view.batch_source is not None:
+            store._get_provider().validate_data_source(store.config, view.batch_source)
+    changed, gone, *_ = extract_objects_for_apply_delete(  # type: ignore[no-untyped-call]
+        store.project, store.registry, repo
+    )
+    store.apply(changed, objects_to_delete=gone, partial=False)
+
+
+def _definitions(root: Path) -> Any:
+    """Return the Feast objects that the repository's modules define.
+
+    Feast's own `parse_repo` changes the working directory of the process, which threads share.
+    """
+    from feast import Entity, FeatureService, FeatureView, OnDemandFeatureView, Project, StreamFeatureView
+    from feast.data_source import DataSource
+    from feast.feature_view import DUMMY_ENTITY
+    from feast.permissions.permission import Permission
+    from feast.repo_contents import RepoContents
+
+    with _modules(root) as modules:
+        found = list({id(item): item for module in modules for item in vars(module).values()}.values())
+
+    def of(kind: type, *without: type) -> list[Any]:
+        return [item for item in found if isinstance(item, kind) and not isinstance(item, without)]
+
+    views = of(FeatureView, StreamFeatureView)
+    sources = {id(item): item for item in of(DataSource)}
+    for view in [*views, *of(StreamFeatureView)]:
+        sources |= {id(item): item for item in (view.batch_source, view.stream_source) if item is not None}
+    return RepoContents(
+        projects=of(Project),
+        data_sources=list(sources.values()),
+        entities=[*of(Entity), DUMMY_ENTITY],
+        feature_views=views,
+        on_demand_feature_views=of(OnDemandFeatureView),
+        stream_feature_views=of(StreamFeatureView),
+        feature_services=of(FeatureService),
+        permissions=of(Permission),
+        label_views=[],
+    )
+
+
+@contextmanager
+def _modules(root: Path) -> Iterator[list[Any]]:
+    """Import the repository's modules under their plain names, as Feast does, and forget them afterwards."""
+    names = [".".join(path.relative_to(root).with_suffix("").parts) for path in _python_files(root)]
+    hidden = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, str(root))
+    importlib.invalidate_caches()
+    try:
+        yield [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(root))
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(hidden)
+
+
+def _python_files(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.py") if path.name != "__init__.py" and "__pycache__" not in path.parts)
+
+
+def _fingerprint(root: Path) -> str:
+    from importlib.metadata import version
+
+    digest = hashlib.sha256(f"{version('feast')} {os.environ.get('ML_ASSETS_LAKE', '')}".encode())
+    for path in [root / CONFIG, *_python_files(root)]:
+        digest.update(f"\n{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _registry_path(root: Path) -> Path:
+    import yaml
+
+    path = root / CONFIG
+    if not path.is_file():
+        raise FeatureError(f"{root} is no Feast repository: it has no {CONFIG}")
+    registry = yaml.safe_load(os.path.expandvars(path.read_text())).get("registry", "data/registry.db")
+    location = registry["path"] if isinstance(registry, dict) else registry
+    return root / (location if "://" not in location else ".registry")
+
+
+def _store(repo: Path | str) -> FeatureStore:
+    from feast import FeatureStore
+
+    root = Path(repo).resolve()
+    if not _registry_path(root).exists():
+        raise FeatureError(f"{root} has not been applied; call `retrieval.apply` or run `feast apply` there")
+    return FeatureStore(repo_path=str(root))
+
+
+def _service(store: FeatureStore, name: str) -> FeatureService:
+    from feast.errors import FeatureServiceNotFoundException
+
+    try:
+        return store.get_feature_service(name)
+    except FeatureServiceNotFoundException as error:
+        known = sorted(item.name for item in store.list_feature_services())
+        raise FeatureError(f"no feature service {name!r} in {store.repo_path}; it has {known}") from error
+
+
+def _polars_type(dtype: Any) -> pl.DataType:
+    from feast import types as feast_types
+
+    types: dict[Any, pl.DataType] = {
+        feast_types.String: pl.String(),
+        feast_types.Bytes: pl.Binary(),
+        feast_types.Bool: pl.Boolean(),
+        feast_types.Int32: pl.Int32(),
+        feast_types.Int64: pl.Int64(),
+        feast_types.Float32: pl.Float32(),
+        feast_types.Float64: pl.Float64(),
+        feast_types.UnixTimestamp: pl.Datetime("us", "UTC"),
+    }
+    if isinstance(dtype, feast_types.Array):
+        return pl.List(_polars_type(dtype.base_type))
+    if dtype not in types:
+        raise FeatureError(f"Feast type {dtype} has no Polars type here; use one of {[str(item) for item in types]}")
+    return types[dtype]

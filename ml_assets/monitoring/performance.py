@@ -1,0 +1,294 @@
+"""Realised performance: predictions measured against the labels that have arrived by now, period by period.
+
+A label counts from its own time on, never earlier; a prediction of a row that the model was trained on never counts;
+and a window without enough labels says so instead of looking fine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal, cast
+
+import polars as pl
+
+from ml_assets.evaluation.metrics import evaluate, labelled, reasons
+from ml_assets.evaluation.report import number, table
+from ml_assets.monitoring.drift import MonitoringError
+from ml_assets.tasks import Task
+
+Status = Literal["realised", "too few labels", "nothing matured", "only in-sample rows", "empty window"]
+
+WEEK = timedelta(days=7)
+STATES: tuple[str, ...] = ("matured", "pending", "never", "contradictory", "in sample")
+PERIOD_SCHEMA: dict[str, Any] = {
+    "start": pl.Datetime("us", "UTC"),
+    "end": pl.Datetime("us", "UTC"),
+    "status": pl.String,
+    "note": pl.String,
+    "expected": pl.Int64,
+    "matured": pl.Int64,
+    "pending": pl.Int64,
+    "never": pl.Int64,
+    "contradictory": pl.Int64,
+    "in_sample": pl.Int64,
+    "positives": pl.Int64,
+    "model_versions": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class PeriodPerformance:
+    """What is known of the predictions with start <= event_timestamp < end.
+
+    expected = matured + pending + never + contradictory, all out of sample: `matured` have a label by now; `pending`
+    have none yet; `never` will not get one (the label is known to be null); `contradictory` have newest labels that
+    disagree.
+    in_sample rows are counted and left out. Metrics are None unless status is "realised"; `note` says why.
+    """
+
+    start: datetime
+    end: datetime
+    status: Status
+    note: str
+    expected: int
+    matured: int
+    pending: int
+    never: int
+    contradictory: int
+    in_sample: int
+    positives: int
+    model_versions: tuple[str, ...]
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class PerformanceReport:
+    """Performance over the whole window, and in each period of it (the last one may be shorter)."""
+
+    now: datetime
+    threshold: float
+    task: str
+    overall: PeriodPerformance
+    periods: tuple[PeriodPerformance, ...]
+    duplicates: int
+
+    @property
+    def status(self) -> Status:
+        """The status of the whole window; only "realised" carries metrics."""
+        return self.overall.status
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """The metrics of the whole window, by name."""
+        return self.overall.metrics
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row per period: its counts, and one Float64 column per metric."""
+        schema = PERIOD_SCHEMA | dict.fromkeys(self.overall.metrics, pl.Float64)
+        return pl.DataFrame([_flat(period) for period in self.periods], schema=schema)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in plain values that JSON can hold; times in ISO 8601."""
+        return json.loads(json.dumps(asdict(self), default=datetime.isoformat, allow_nan=False))
+
+    def markdown(self, metrics: Sequence[str] = ("roc_auc", "pr_auc", "log_loss", "expected_calibration_error")) -> str:
+        """The window's status and counts, all its metrics, and a table of its periods with the named metrics."""
+        shown = [name for name in metrics if name in self.overall.metrics]
+        heads = ["from", "status", "expected", "matured", "pending", "never", *shown, "version", "note"]
+        rows = [_cells(period, shown) for period in self.periods]
+        numbers = [[name, number(value)] for name, value in self.overall.metrics.items()]
+        parts = [_headline(self), table(["metric", "value"], numbers), table(heads, rows)]
+        return "\n\n".join(parts) + "\n"
+
+
+def performance(
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    now: datetime,
+    task: Task,
+    threshold: float,
+    key: str = "flight_id",
+    label: str = "label",
+    label_timestamp: str = "label_timestamp",
+    window_start: datetime | None = None,
+    window_end: datetime | None = None,
+    period: timedelta = WEEK,
+    minimum_rows: int = 100,
+) -> PerformanceReport:
+    """Measure predictions on the labels known at `now` (a time zone is required, as in all times here).
+
+    predictions: `key`, event_timestamp, score, in_sample (null counts as in sample), and perhaps model_version; of rows
+    with the same key the latest by event_timestamp counts. labels: `key`, `label`, `label_timestamp`; of several with
+    the same key the newest known by `now` counts. A null label with a null timestamp, or with one that is past, never
+    comes; a label without a timestamp is not known to be known: it stays pending.
+
+    The window is [window_start, window_end), by default from the first prediction until now, cut into periods from its
+    start. Fewer than `minimum_rows` matured rows give no metrics. Raises a MonitoringError for missing columns, a naive
+    time, or a window that ends before it starts.
+    """
+    _need(predictions, [key, "event_timestamp", "score", "in_sample"], "predictions")
+    _need(labels, [key, label, label_timestamp], "labels")
+    start, end = _window(predictions, now, window_start, window_end)
+    named = labels.select(pl.col(key).alias("key"), label=pl.col(label).cast(pl.Float64), known=label_timestamp)
+    inside = _inside(predictions, key, start, end)
+    rows = _states(inside, named, now)
+    measure = partial(_measure, task=task, threshold=threshold, minimum_rows=minimum_rows)
+    parts = [measure(_between(rows, *bounds), *bounds) for bounds in _periods(start, end, period)]
+    return PerformanceReport(
+        now=now,
+        threshold=threshold,
+        task=task.kind,
+        overall=measure(rows, start, end),
+        periods=tuple(parts),
+        duplicates=inside.height - rows.height,
+    )
+
+
+def _need(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise MonitoringError(f"{name} lacks the columns {missing}; it has: {', '.join(frame.columns)}")
+
+
+def _window(
+    predictions: pl.DataFrame, now: datetime, start: datetime | None, end: datetime | None
+) -> tuple[datetime, datetime]:
+    for name, moment in (("now", now), ("window_start", start), ("window_end", end)):
+        if moment is not None and moment.tzinfo is None:
+            raise MonitoringError(f"{name} is {moment.isoformat()}, without a time zone: give it in UTC")
+    end = end or now
+    first = cast("datetime | None", predictions["event_timestamp"].min())
+    start = start or min(first or end, end)
+    if end < start:
+        raise MonitoringError(f"the window ends at {end.isoformat()}, before it starts at {start.isoformat()}")
+    return start, end
+
+
+def _inside(predictions: pl.DataFrame, key: str, start: datetime, end: datetime) -> pl.DataFrame:
+    version = (
+        pl.col("model_version").cast(pl.String) if "model_version" in predictions.columns else pl.lit(None, pl.String)
+    )
+    columns = [pl.col(key).alias("key"), pl.col("event_timestamp", "score"), version.alias("model_version")]
+    seen = pl.col("in_sample").fill_null(True)
+    within = pl.col("event_timestamp").is_between(start, end, closed="left")
+    return predictions.filter(within).select(*columns, seen)
+
+
+def _states(inside: pl.DataFrame, labels: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Each key once, with its label (null unless matured) and its state."""
+    rows = inside.sort("event_timestamp", maintain_order=True).unique("key", keep="last", maintain_order=True)
+    joined = rows.join(_known(labels, now), on="key", how="left", validate="1:1")
+    state = (
+        pl.when("in_sample")
+        .then(pl.lit("in sample"))
+        .when(pl.col("answers").is_null())
+        .then(pl.lit("pending"))
+        .when(pl.col("answers") > 1)
+        .then(pl.lit("contradictory"))
+        .when(pl.col("label").is_null())
+        .then(pl.lit("never"))
+        .otherwise(pl.lit("matured"))
+    )
+    tagged = joined.with_columns(state=state)
+    return tagged.with_columns(label=pl.when(pl.col("state") == "matured").then("label"))
+
+
+def _known(labels: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Per key the newest label known by `now`, and how many different answers (null is one) were given at that time."""
+    never = pl.col("label").is_null() & pl.col("known").is_null()
+    by_now = labels.filter((pl.col("known") <= now) | never)
+    dated = pl.col("known").fill_null(datetime(1, 1, 1, tzinfo=now.tzinfo))  # a dated label beats an undated null
+    newest = by_now.filter(dated == dated.max().over("key"))
+    return newest.group_by("key").agg(pl.col("label").first(), answers=pl.col("label").n_unique())
+
+
+def _periods(start: datetime, end: datetime, period: timedelta) -> list[tuple[datetime, datetime]]:
+    if period <= timedelta(0):
+        raise MonitoringError(f"period is {period}: it must be longer than nothing, such as 7 days")
+    bounds = []
+    while start < end:
+        bounds.append((start, min(start + period, end)))
+        start += period
+    return bounds
+
+
+def _between(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    return rows.filter(pl.col("event_timestamp").is_between(start, end, closed="left"))
+
+
+def _measure(
+    rows: pl.DataFrame, start: datetime, end: datetime, *, task: Task, threshold: float, minimum_rows: int
+) -> PeriodPerformance:
+    counts = {state: int((rows["state"] == state).sum()) for state in STATES}
+    y, score = labelled(rows)
+    status, note = _status(counts, rows.height, minimum_rows)
+    metrics: dict[str, float | None] = dict.fromkeys(task.metric_names)
+    if status == "realised":
+        metrics = evaluate(y, score, threshold=threshold, task=task)
+        note = "; ".join(f"{n}: {why}" for n, why in reasons(y, score, threshold=threshold, task=task).items())
+    return PeriodPerformance(
+        start=start,
+        end=end,
+        status=status,
+        note=note,
+        expected=rows.height - counts["in sample"],
+        matured=counts["matured"],
+        pending=counts["pending"],
+        never=counts["never"],
+        contradictory=counts["contradictory"],
+        in_sample=counts["in sample"],
+        positives=int((y == 1).sum()),
+        model_versions=tuple(rows["model_version"].drop_nulls().unique(maintain_order=True)),
+        metrics=metrics,
+    )
+
+
+def _status(counts: Mapping[str, int], rows: int, minimum_rows: int) -> tuple[Status, str]:
+    matured, seen = counts["matured"], counts["in sample"]
+    if rows == 0:
+        return "empty window", "no predictions"
+    if rows == seen:
+        return "only in-sample rows", f"the model was trained on all {seen:,} rows"
+    if matured == 0:
+        return "nothing matured", f"none of {rows - seen:,} predictions has a label yet"
+    if matured < minimum_rows:
+        return "too few labels", f"{matured:,} labels, fewer than {minimum_rows:,}"
+    return "realised", ""
+
+
+def _headline(report: PerformanceReport) -> str:
+    whole = report.overall
+    said = f": {whole.note}" if whole.note else ""
+    counts = ", ".join(
+        f"{count:,} {name}"
+        for name, count in (
+            ("expected", whole.expected),
+            ("matured", whole.matured),
+            ("pending", whole.pending),
+            ("never labelled", whole.never),
+            ("contradictory", whole.contradictory),
+            ("in sample, left out", whole.in_sample),
+            ("duplicates, left out", report.duplicates),
+        )
+        if count or name in ("expected", "matured", "pending")
+    )
+    window = f"{whole.start:%Y-%m-%d %H:%M} to {whole.end:%Y-%m-%d %H:%M}"
+    known = f"labels known at {report.now:%Y-%m-%d %H:%M}"
+    return f"**{whole.status.upper()}**{said}. Predictions from {window}, {known}: {counts}."
+
+
+def _cells(period: PeriodPerformance, metrics: Sequence[str]) -> list[str]:
+    counts = [f"{count:,}" for count in (period.expected, period.matured, period.pending, period.never)]
+    values = [number(period.metrics[name]) for name in metrics]
+    return [f"{period.start:%Y-%m-%d}", period.status, *counts, *values, ", ".join(period.model_versions), period.note]
+
+
+def _flat(period: PeriodPerformance) -> dict[str, Any]:
+    values = asdict(period)
+    metrics = values.pop("metrics")
+    return values | {"model_versions": ", ".join(period.model_versions)} | metrics

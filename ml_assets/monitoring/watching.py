@@ -1,0 +1,240 @@
+"""Monitoring over the lake: reports for windows that are new or have changed, and what the latest one says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from ml_assets import keys
+from ml_assets.evaluation.plots import timeline_plot
+from ml_assets.lake import Lake
+from ml_assets.monitoring.drift import DriftPolicy, DriftReport, drift_verdict
+from ml_assets.monitoring.performance import PerformanceReport, performance
+from ml_assets.monitoring.windows import Window, windows
+from ml_assets.packaging.champion import Champion
+from ml_assets.tasks import Metric, task
+
+
+@dataclass(frozen=True)
+class WindowDrift:
+    """One window's report and the path of its HTML page."""
+
+    window: Window
+    report: DriftReport
+    html: str
+
+
+@dataclass(frozen=True)
+class LatestDrift:
+    """What the latest stored window says, and how many windows there are."""
+
+    first: str
+    last: str
+    verdict: str
+    reason: str
+    rows: int
+    limit: float
+    html: str
+    frame: pl.DataFrame
+    markdown: str
+    count: int
+
+    @property
+    def drifted(self) -> list[str]:
+        """Return the features with an alarm."""
+        return self.frame.filter(pl.col("signs") != "")["feature"].to_list()
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Realised performance on live predictions, and the champion's metrics on its test split to compare with."""
+
+    report: PerformanceReport
+    expected: dict[str, float]
+
+
+def report_drift(
+    lake: Lake,
+    problem: str,
+    champion: Champion,
+    *,
+    policy: DriftPolicy,
+    window_days: int,
+    reports: Path,
+    now: datetime,
+) -> list[WindowDrift]:
+    """Compare each window whose predictions or champion changed with the champion's training rows; store the result.
+
+    Stored as `<problem>/drift_report`, partitioned by the window's first day: one row per feature.
+    """
+    table = keys.problem(problem, "predictions")
+    due = [
+        (window, inputs)
+        for window in windows(lake.partitions(table), anchor=champion.live_from.date(), length=window_days)
+        if (inputs := _inputs(lake, table, window, champion)) != _stored_inputs(lake, problem, window)
+    ]
+    if not due:
+        return []
+    reference = training_rows(lake, problem, champion)
+    made = []
+    for window, inputs in due:
+        current = _of_champion(lake.read(table, window.days), champion)
+        report = drift_verdict(reference, current, features=champion.bundle.features, policy=policy)
+        html = _write_html(
+            reports / f"{window.first}.html", reference, current, champion.bundle.features, window, report
+        )
+        frame = _stored_form(report, window, html, policy)
+        lake.write(_reports(problem), frame, partition=window.first, written_at=now, inputs=inputs)
+        made.append(WindowDrift(window, report, html))
+    return made
+
+
+def training_rows(lake: Lake, problem: str, champion: Champion) -> pl.DataFrame:
+    """Return the rows of the train split that the champion was fitted on; `ValueError` when they were replaced since."""
+    table = keys.problem(problem, "training_set")
+    manifest = lake.manifest(table)
+    if manifest is None or manifest.version != champion.data_hash:
+        raise ValueError(
+            f"{table} is {manifest and manifest.version[:12]}, but champion {champion.version} was trained on "
+            f"{champion.data_hash[:12]}; finish job train, so that a champion of this training set is promoted"
+        )
+    return lake.scan(table).filter(pl.col("split") == "train").collect()
+
+
+def latest_drift(lake: Lake, problem: str) -> LatestDrift | None:
+    """Return what the latest stored window says, or None."""
+    found = lake.partitions(_reports(problem))
+    if not found:
+        return None
+    frame = lake.read(_reports(problem), found[-1:])
+    first = frame.row(0, named=True)
+    return LatestDrift(
+        first=first["window_first"],
+        last=first["window_last"],
+        verdict=first["window_verdict"],
+        reason=first["window_reason"],
+        rows=int(frame["current_rows"].max() or 0),
+        limit=first["limit"],
+        html=first["html"],
+        frame=frame,
+        markdown=first["markdown"],
+        count=len(found),
+    )
+
+
+def report_performance(
+    lake: Lake, problem: str, champion: Champion, *, kind: str, key: Sequence[str], now: datetime
+) -> Performance:
+    """Measure the champion's live predictions on the outcomes known by `now`, and store the periods.
+
+    Live is what lies after the test split. Stored as `<problem>/performance_report`: one row per week.
+    """
+    days = [day for day in lake.partitions(keys.problem(problem, "predictions")) if day >= keys.day(champion.live_from)]
+    predictions = _of_champion(_read_or_empty(lake, keys.problem(problem, "predictions"), days), champion)
+    labels = _read_or_empty(lake, keys.problem(problem, "observations"), days)
+    start = champion.live_from
+    report = performance(
+        predictions.filter(pl.col("event_timestamp") >= start),
+        labels,
+        now=now,
+        task=task(kind),
+        threshold=champion.bundle.threshold,
+        key=key[0],
+        window_start=start,
+        window_end=max(_end(days), start + timedelta(days=1)),
+    )
+    lake.write(keys.problem(problem, "performance_report"), report.to_frame(), written_at=now)
+    return Performance(report, champion.test_metrics)
+
+
+def within_tolerance(found: Performance, metric: Metric, tolerance: float) -> tuple[bool, str]:
+    """Tell whether the realised metric is not worse than the test's by more than `tolerance`, and why."""
+    value, expected = found.report.metrics.get(metric.name), found.expected.get(metric.name)
+    if value is None or expected is None:
+        return False, f"{metric.name} is not known yet: {found.report.status}"
+    loss = expected - value if metric.greater_is_better else value - expected
+    text = f"{metric.name} is {value:.4f}, on the test split it was {expected:.4f}; tolerated loss {tolerance}"
+    return loss <= tolerance, text
+
+
+def performance_plot(found: Performance, metric: Metric, tolerance: float) -> bytes:
+    """Return the metric by week as a PNG, with the test's value and the limit."""
+    expected = found.expected.get(metric.name)
+    sign = -1 if metric.greater_is_better else 1
+    return timeline_plot(
+        [period.start for period in found.report.periods],
+        [period.metrics.get(metric.name) for period in found.report.periods],
+        metric=metric.name,
+        expected=expected,
+        limit=None if expected is None else expected + sign * tolerance,
+    )
+
+
+def _reports(problem: str) -> str:
+    return keys.problem(problem, "drift_report")
+
+
+def _inputs(lake: Lake, table: str, window: Window, champion: Champion) -> dict[str, str]:
+    return {table: lake.version(table, window.days), "champion": f"{champion.version} {champion.data_hash}"}
+
+
+def _stored_inputs(lake: Lake, problem: str, window: Window) -> dict[str, str] | None:
+    manifest = lake.manifest(_reports(problem), window.first)
+    return dict(manifest.inputs) if manifest else None
+
+
+def _of_champion(predictions: pl.DataFrame, champion: Champion) -> pl.DataFrame:
+    if "model_version" not in predictions.columns:
+        return predictions
+    return predictions.filter(pl.col("model_version") == champion.version)
+
+
+def _stored_form(report: DriftReport, window: Window, html: str, policy: DriftPolicy) -> pl.DataFrame:
+    return report.to_frame().with_columns(
+        window_first=pl.lit(window.first),
+        window_last=pl.lit(window.last),
+        window_verdict=pl.lit(report.verdict),
+        window_reason=pl.lit(_reason(report, window)),
+        limit=pl.lit(policy.psi),
+        html=pl.lit(html),
+        markdown=pl.lit(report.markdown()),
+    )
+
+
+def _reason(report: DriftReport, window: Window) -> str:
+    missing = [] if window.complete else [f"{len(window.days)} days of the window so far"]
+    return "; ".join([report.reason, *missing])
+
+
+def _write_html(
+    path: Path,
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    columns: Sequence[str],
+    window: Window,
+    report: DriftReport,
+) -> str:
+    from ml_assets.monitoring.evidently import drift_html
+
+    title = f"{window.first} to {window.last}: {report.verdict}, {_reason(report, window)}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(drift_html(reference, current, columns=columns, summary=[title]))
+    return str(draft.replace(path))
+
+
+def _read_or_empty(lake: Lake, table: str, days: Sequence[str]) -> pl.DataFrame:
+    """Return the rows of the days; without any day, no rows of the table's columns."""
+    if days:
+        return lake.read(table, days)
+    return lake.scan(table).clear().collect()
+
+
+def _end(days: Sequence[str]) -> datetime:
+    if not days:
+        return datetime.min.replace(tzinfo=UTC)
+    return datetime.fromisoformat(days[-1]).replace(tzinfo=UTC) + timedelta(days=1)

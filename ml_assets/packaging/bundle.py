@@ -1,0 +1,260 @@
+"""The bundle: everything that scoring needs in one folder, and one digest that stands for all of it.
+
+    model.json, encoder.json, model.onnx | .ubj | .skops | prior.json    the model (see development.model_files)
+    bundle.json          problem, features with types, threshold, versions
+    requirements.txt     exact versions of what scoring imports, with what that needs
+    example.json         a request and the answer that this bundle must give
+    manifest.json        SHA-256 and size of each file above; the bundle's digest is the SHA-256 of this file
+
+The digest is kept outside the folder. Nothing in the folder is parsed before it matched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from ml_assets.development import model_files
+from ml_assets.development.model_files import Model, ModelFileError, Scores
+from ml_assets.development.training import CandidateResult
+
+MANIFEST, BUNDLE, EXAMPLE, REQUIREMENTS = "manifest.json", "bundle.json", "example.json", "requirements.txt"
+VERSION = 1
+PARITY = 1e-6
+"""Largest difference between the answer to the example and what the example says."""
+EXAMPLE_ROWS = 5
+
+
+class BundleError(ValueError):
+    """A bundle is incomplete, altered, or does not answer as it should."""
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """A bundle's files: SHA-256 (`files`) and bytes (`sizes`) by name. `digest` stands for the whole."""
+
+    folder: str
+    digest: str
+    files: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle, ready to score.
+
+    `features` maps names to Polars types; a row is positive when its score is at least `threshold`.
+    """
+
+    digest: str
+    problem: str
+    features: Mapping[str, str]
+    threshold: float
+    model_version: str
+    data_hash: str
+    code_version: str
+    model: Model
+
+    def predict(self, frame: pl.DataFrame) -> Scores:
+        """Return the probability of the positive class for each row; `EncodingError` names a column that does not fit."""
+        return self.model.predict(frame)
+
+    def decide(self, scores: Scores) -> np.ndarray:
+        """Return 1 for the scores that are at least the threshold, 0 for others (int64)."""
+        return (scores >= self.threshold).astype(np.int64)
+
+    def frame(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+        """Return records as a frame of the declared types; `EncodingError` when one does not fit."""
+        return self.model.encoder.frame({name: row.get(name) for name in self.features} for row in rows)
+
+
+def build_bundle(
+    folder: Path,
+    *,
+    result: CandidateResult,
+    problem: str,
+    features: Mapping[str, str],
+    example_rows: pl.DataFrame,
+    model_version: str,
+    data_hash: str,
+    code_version: str,
+    threshold: float,
+    requirements: Sequence[str] = (),
+    task: str = "classification",
+) -> BundleManifest:
+    """Write a bundle of a trained candidate, whose files must have the hashes that `result` tells.
+
+    `features` maps the model's features to Polars types, in any order. The first rows of `example_rows` become the
+    example. `requirements` are distributions needed beside those of the model. Equal input gives equal bytes. An existing
+    folder with the same digest is left as it is; another one is refused with `BundleError`: bundles do not change.
+    """
+    model = result.load()
+    files = model.files()
+    _refuse_unfit(model, features, example_rows, threshold)
+    told = {
+        "version": VERSION,
+        "problem": problem,
+        "task": task,
+        "features": {name: str(features[name]) for name in model.encoder.names},
+        "threshold": threshold,
+        "model_version": model_version,
+        "data_hash": data_hash,
+        "code_version": code_version,
+        "model_files": sorted(files),
+    }
+    files[BUNDLE] = _json(told)
+    files[REQUIREMENTS] = "".join(f"{line}\n" for line in pinned((*model.requirements, *requirements))).encode()
+    files[EXAMPLE] = _json(_example(model, example_rows, threshold, model_version))
+    files[MANIFEST] = _json({"version": VERSION, "files": _listed(files)})
+    return _written(Path(folder), files)
+
+
+def verify(folder: Path, digest: str) -> BundleManifest:
+    """Compare every file with the manifest, and that with `digest`, parsing no other; `BundleError` says what differs."""
+    return _verified(Path(folder), digest)[0]
+
+
+def load_bundle(folder: Path, *, digest: str, threads: int = 2) -> Bundle:
+    """Return the bundle, after its bytes matched `digest` and it gave the answer of its own example.
+
+    Each file is read once, and what was hashed is what is parsed. Raises `BundleError` otherwise.
+    """
+    manifest, files = _verified(Path(folder), digest)
+    told = json.loads(files[BUNDLE])
+    model = model_files.parse({name: files[name] for name in told["model_files"]}, threads=threads)
+    own = ("problem", "features", "threshold", "model_version", "data_hash", "code_version")
+    bundle = Bundle(digest=manifest.digest, model=model, **{name: told[name] for name in own})
+    _refuse_other_answer(bundle, json.loads(files[EXAMPLE]))
+    return bundle
+
+
+def pinned(names: Sequence[str]) -> list[str]:
+    """Return `name==version` of installed distributions and of everything that they need, sorted.
+
+    Raises `BundleError` for a named distribution that is not installed. What a dependency wants but this environment
+    leaves out on purpose (XGBoost's NCCL for GPUs) is left out too: install by `pip install --no-deps -r requirements.txt`.
+    """
+    found: dict[str, str] = {}
+    waiting: list[str] = [canonicalize_name(name) for name in names]
+    for name in waiting:
+        if not _installed(name):
+            raise BundleError(
+                f"distribution {name!r} is not installed, so its version is not known: install it, or leave it out"
+            )
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (distribution := _installed(name)):
+            found[name] = distribution.version
+            waiting.extend(_needed(distribution))
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def requirements_of(result: CandidateResult) -> list[str]:
+    """Return the distributions that scoring with a trained candidate imports."""
+    return list(result.load().requirements)
+
+
+def _installed(name: str) -> importlib.metadata.Distribution | None:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _needed(distribution: importlib.metadata.Distribution) -> list[str]:
+    parsed = [Requirement(line) for line in distribution.requires or ()]
+    return [canonicalize_name(one.name) for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def _refuse_unfit(model: Model, features: Mapping[str, str], example_rows: pl.DataFrame, threshold: float) -> None:
+    if set(features) != set(model.encoder.names):
+        differing = sorted(set(features) ^ set(model.encoder.names))
+        raise BundleError(
+            f"features {differing} are not in both the declaration and the model: give the model's own features"
+        )
+    if example_rows.is_empty():
+        raise BundleError("no example rows: give at least one row of the training set")
+    if not 0 <= threshold <= 1:
+        raise BundleError(f"threshold {threshold} is not a probability: give a number from 0 to 1")
+
+
+def _example(model: Model, rows: pl.DataFrame, threshold: float, model_version: str) -> dict[str, Any]:
+    """Return request and answer; the answer is for the request as it reads back from JSON."""
+    request = [
+        {name: _plain(value) for name, value in row.items()}
+        for row in rows.head(EXAMPLE_ROWS).select(_as_declared(model)).to_dicts()
+    ]
+    scores = model.predict(model.encoder.frame(request))
+    answer = [
+        {"score": float(score), "prediction": int(score >= threshold), "model_version": model_version}
+        for score in scores
+    ]
+    return {"request": {"rows": request}, "answer": {"rows": answer}}
+
+
+def _as_declared(model: Model) -> list[pl.Expr]:
+    types = {"Float64": pl.Float64, "Boolean": pl.Boolean, "String": pl.String}
+    return [pl.col(name).cast(types[dtype]) for name, dtype in model.encoder.dtypes.items()]
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refuse_other_answer(bundle: Bundle, example: Mapping[str, Any]) -> None:
+    expected = np.array([row["score"] for row in example["answer"]["rows"]])
+    given = bundle.predict(bundle.frame(example["request"]["rows"]))
+    difference = float(np.max(np.abs(given - expected)))
+    if not difference <= PARITY:
+        raise BundleError(
+            f"the bundle's example is answered with a difference of {difference:.1e} (limit {PARITY:.0e}): "
+            f"install exactly what {REQUIREMENTS} says"
+        )
+
+
+def _listed(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    sha256 = model_files.hashes(files)
+    return {name: {"sha256": sha256[name], "bytes": len(content)} for name, content in files.items()}
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def _written(folder: Path, files: Mapping[str, bytes]) -> BundleManifest:
+    digest = hashlib.sha256(files[MANIFEST]).hexdigest()
+    if folder.exists():
+        try:
+            return verify(folder, digest)
+        except BundleError as error:
+            raise BundleError(
+                f"{folder} holds something else, and bundles do not change: choose another folder"
+            ) from error
+    model_files.write_folder(folder, files)
+    return verify(folder, digest)
+
+
+def _verified(folder: Path, digest: str) -> tuple[BundleManifest, dict[str, bytes]]:
+    """Return the manifest and the content of all files, both checked."""
+    try:
+        listed = json.loads(model_files.read_verified(folder, {MANIFEST: digest})[MANIFEST])["files"]
+        sha256 = {name: entry["sha256"] for name, entry in listed.items()}
+        files = model_files.read_verified(folder, sha256)
+    except ModelFileError as error:
+        raise BundleError(f"bundle refused: {error}") from error
+    extra = sorted({path.name for path in folder.iterdir()} - {*files, MANIFEST})
+    if extra:
+        raise BundleError(f"bundle refused: {folder} also holds {extra}, which its manifest does not name: remove them")
+    sizes = {name: entry["bytes"] for name, entry in listed.items()}
+    return BundleManifest(str(folder), digest, sha256, sizes), files

@@ -1,0 +1,203 @@
+"""Binary classification: labels are 0 or 1, scores are probabilities of the positive class in [0, 1].
+
+A row is predicted positive when `score >= threshold`. The metrics are exact, handle ties, and need one sort at most.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ml_assets.tasks.base import Metric, Task, TaskError
+
+CALIBRATION_BINS = 10
+
+
+class Curve(NamedTuple):
+    """Counts at each distinct score, from the highest down: `score >= thresholds[i]` finds `tp[i]` and `fp[i]` rows."""
+
+    thresholds: np.ndarray
+    tp: np.ndarray
+    fp: np.ndarray
+
+    @property
+    def positives(self) -> int:
+        """All rows with label 1."""
+        return int(self.tp[-1])
+
+    @property
+    def negatives(self) -> int:
+        """All rows with label 0."""
+        return int(self.fp[-1])
+
+
+class Confusion(NamedTuple):
+    """Row counts at one threshold."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+class CalibrationBins(NamedTuple):
+    """Per bin of about equally many rows: mean score, share of positives, number of rows."""
+
+    mean_score: np.ndarray
+    positive_share: np.ndarray
+    rows: np.ndarray
+
+
+def curve(y: np.ndarray, score: np.ndarray) -> Curve:
+    """True and false positives at each distinct score, for ROC and precision-recall curves. At least one row."""
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1])
+    positives_below = np.concatenate([[0], np.cumsum(y[order] == 1)])
+    tp = positives_below[-1] - positives_below[starts]
+    found = len(y) - starts
+    return Curve(ordered[starts][::-1], tp[::-1], (found - tp)[::-1])
+
+
+def confusion(y: np.ndarray, score: np.ndarray, threshold: float) -> Confusion:
+    """Counts of right and wrong decisions when rows with `score >= threshold` are predicted positive."""
+    truth, predicted = y == 1, score >= threshold
+    tp = int(np.count_nonzero(truth & predicted))
+    fp = int(np.count_nonzero(predicted)) - tp
+    fn = int(np.count_nonzero(truth)) - tp
+    return Confusion(tp, fp, fn, len(y) - tp - fp - fn)
+
+
+def calibration_bins(y: np.ndarray, score: np.ndarray, bins: int = CALIBRATION_BINS) -> CalibrationBins:
+    """Rows grouped by score into at most `bins` bins of equal mass; equal scores always share a bin.
+
+    A row's bin is `floor(bins * mid-rank / rows)`, so the result does not depend on the order of the rows.
+    """
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1, [len(y)]])
+    middle = (edges[:-1] + edges[1:]) / 2
+    number = np.repeat((bins * middle / len(y)).astype(int), np.diff(edges))
+    rows = np.bincount(number, minlength=bins)
+    used = rows > 0
+    rows = rows[used]
+    scores, positives = (np.bincount(number, weights=w, minlength=bins)[used] for w in (ordered, y[order]))
+    return CalibrationBins(scores / rows, positives / rows, rows)
+
+
+def _accuracy(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
+    counts = confusion(y, score, threshold)
+    return (counts.tp + counts.tn) / len(y)
+
+
+def _precision(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
+    counts = confusion(y, score, threshold)
+    predicted = counts.tp + counts.fp
+    return counts.tp / predicted if predicted else f"no row has a score of at least the threshold {threshold:g}"
+
+
+def _recall(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
+    counts = confusion(y, score, threshold)
+    positives = counts.tp + counts.fn
+    return counts.tp / positives if positives else "no row is positive"
+
+
+def _f1(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
+    counts = confusion(y, score, threshold)
+    total = 2 * counts.tp + counts.fp + counts.fn
+    return 2 * counts.tp / total if total else "no row is positive, and none is predicted to be"
+
+
+def _roc_auc(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    tp, fp = (np.concatenate([[0], counts]) for counts in curve(y, score)[1:])
+    twice_area = np.sum(np.diff(fp) * (tp[1:] + tp[:-1]))
+    return float(twice_area / (2 * int(tp[-1]) * int(fp[-1])))
+
+
+def _pr_auc(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    _thresholds, tp, fp = curve(y, score)
+    gained = np.diff(tp, prepend=0)
+    return float(np.sum(gained * (tp / (tp + fp))) / tp[-1])
+
+
+def _log_loss(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    tiny = np.finfo(np.float64).eps
+    probability = np.clip(score, tiny, 1 - tiny)
+    return float(-np.mean(np.where(y == 1, np.log(probability), np.log1p(-probability))))
+
+
+def _brier(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    return float(np.mean((score - y) ** 2))
+
+
+def _expected_calibration_error(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    bins = calibration_bins(y, score)
+    return float(np.sum(np.abs(bins.mean_score - bins.positive_share) * bins.rows) / len(y))
+
+
+def _check(y: np.ndarray, score: np.ndarray) -> None:
+    wrong = ~((y == 0) | (y == 1))
+    if wrong.any():
+        raise TaskError(
+            f"label {y[wrong][0]} is not 0 or 1 ({wrong.sum()} rows): leave out unlabelled rows, map the rest"
+        )
+    outside = ~((score >= 0) & (score <= 1))
+    if outside.any():
+        raise TaskError(
+            f"score {score[outside][0]} is not a probability in [0, 1] ({outside.sum()} rows): calibrate the model"
+        )
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("accuracy", True, _accuracy, "Share of rows decided rightly at the threshold.", "(TP + TN) / rows"),
+    Metric("precision", True, _precision, "Share of predicted positives that are positive.", "TP / (TP + FP)"),
+    Metric("recall", True, _recall, "Share of positives that are found.", "TP / (TP + FN)"),
+    Metric(
+        "f1",
+        True,
+        _f1,
+        "Harmonic mean of precision and recall at the threshold.",
+        "2 TP / (2 TP + FP + FN); van Rijsbergen, Information Retrieval, 1979",
+    ),
+    Metric(
+        "roc_auc",
+        True,
+        _roc_auc,
+        "Probability that a random positive scores above a random negative; a tie counts half.",
+        "Area under the ROC curve by trapezoids; Hanley & McNeil, Radiology 143, 1982",
+        needs_both_classes=True,
+    ),
+    Metric(
+        "pr_auc",
+        True,
+        _pr_auc,
+        "Average precision: precision at each score, weighted by the recall gained there.",
+        "sum of (R_n - R_(n-1)) P_n, without interpolation, as scikit-learn's average_precision_score",
+        needs_both_classes=True,
+    ),
+    Metric(
+        "log_loss",
+        False,
+        _log_loss,
+        "Mean negative log-likelihood of the labels, in nats; scores are clipped to [2.2e-16, 1 - 2.2e-16].",
+        "-mean(y ln p + (1 - y) ln(1 - p)); Good, J. R. Stat. Soc. B 14, 1952",
+    ),
+    Metric(
+        "brier",
+        False,
+        _brier,
+        "Mean squared difference between score and label.",
+        "mean((p - y)^2); Brier, Monthly Weather Review 78, 1950",
+    ),
+    Metric(
+        "expected_calibration_error",
+        False,
+        _expected_calibration_error,
+        f"Mean gap between score and share of positives, over {CALIBRATION_BINS} bins of equal mass.",
+        "sum of rows_b / rows |mean p_b - mean y_b|; Naeini et al., AAAI 2015, with the equal-mass bins of "
+        "Nguyen & O'Connor, EMNLP 2015",
+    ),
+)
+
+TASK = Task(kind="classification", metrics=METRICS, checker=_check, default_metric="roc_auc")

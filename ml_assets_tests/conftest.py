@@ -1,0 +1,19 @@
+"""What every test finds: no telemetry, no setting of this machine, and the same random numbers each time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+
+from ml_assets.resources.process import prepare
+
+# Nothing of a person's own environment reaches a test: not their instance, not their lake.
+for _name in [name for name in os.environ if name.startswith(("ML_ASSETS_", "DAGSTER_"))]:
+    del os.environ[_name]
+prepare(os.environ, Path(__file__).parents[1])
+del os.environ["DAGSTER_HOME"]  # a test that needs an instance makes its own
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")

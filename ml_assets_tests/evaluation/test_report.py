@@ -1,0 +1,111 @@
+"""The evaluation report: complete, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_assets.evaluation.metrics import EvaluationError
+from ml_assets.evaluation.report import EvaluationReport, make_report, number, table
+from ml_assets.tasks import task
+
+MADE_AT = datetime(2013, 11, 1, 6, tzinfo=UTC)
+TASK = task("classification")
+
+
+def scored_frame() -> pl.DataFrame:
+    generator = np.random.default_rng(0)
+    score = generator.random(900)
+    label = [None] * 30 + (generator.random(870) < score[30:]).astype(int).tolist()
+    return pl.DataFrame({"label": label, "score": score, "origin": ["EWR", "JFK", "LGA"] * 300})
+
+
+@pytest.fixture
+def report() -> EvaluationReport:
+    return make_report(
+        scored_frame(),
+        problem="flight_delay",
+        model_version="7",
+        split="test",
+        threshold=0.4,
+        task=TASK,
+        made_at=MADE_AT,
+        slices=["origin"],
+        unlabelled={"cancelled": 25, "diverted": 5},
+        baseline={"roc_auc": 0.5},
+        candidates=[{"candidate": "xgboost", "roc_auc": 0.83, "selected": True}],
+        resamples=20,
+    )
+
+
+def test_it_counts_rows_and_explains_those_left_out(report: EvaluationReport) -> None:
+    assert (report.rows, report.unlabelled) == (870, {"cancelled": 25, "diverted": 5})
+    assert set(report.metrics) == set(report.intervals) == set(TASK.metric_names)
+    assert [row["rows"] + row["unlabelled"] for row in report.slices] == [300, 300, 300]
+
+
+def test_json_and_back_is_the_same(report: EvaluationReport) -> None:
+    again = EvaluationReport.from_json(report.to_json())
+    assert again.to_json() == report.to_json()
+    assert (again.made_at, again.metrics, again.intervals) == (report.made_at, report.metrics, report.intervals)
+
+
+def test_json_is_strict_even_with_numbers_that_are_not_finite(report: EvaluationReport) -> None:
+    text = replace(report, baseline={"roc_auc": float("nan")}).to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["baseline"] == {"roc_auc": None}
+
+
+@pytest.mark.parametrize("text", ["{}", '{"made_at": "2013-11-01T06:00:00+00:00", "intervals": {}, "colour": 1}'])
+def test_json_of_something_else_is_refused(text: str) -> None:
+    with pytest.raises(EvaluationError, match="not an evaluation report"):
+        EvaluationReport.from_json(text)
+
+
+def test_markdown_says_what_a_person_asks(report: EvaluationReport) -> None:
+    text = report.markdown()
+    assert "870 labelled rows" in text
+    assert "25 cancelled, 5 diverted" in text
+    assert f"| roc_auc | {report.metrics['roc_auc']:.4g} |" in text
+    assert "| xgboost | 0.83 | yes |" in text
+    assert "| origin | EWR |" in text
+    assert "### Slices" not in report.markdown(slices=False)
+
+
+def test_unexplained_rows_are_not_hidden(report: EvaluationReport) -> None:
+    given = {"problem": "p", "model_version": "1", "split": "test", "threshold": 0.5, "task": TASK, "made_at": MADE_AT}
+    plain = make_report(scored_frame(), **given, resamples=2)
+    assert plain.unlabelled == {"label is null": 30}
+    partly = make_report(scored_frame(), **given, resamples=2, unlabelled={"cancelled": 10})
+    assert partly.unlabelled == {"cancelled": 10, "label is null": 20}
+    with pytest.raises(EvaluationError, match="31 unlabelled rows are explained, but 30 have a null label"):
+        make_report(scored_frame(), **given, resamples=2, unlabelled={"cancelled": 31})
+
+
+def test_no_rows_is_a_report_that_says_so() -> None:
+    empty = make_report(
+        scored_frame()[:30],
+        problem="p",
+        model_version="1",
+        split="test",
+        threshold=0.5,
+        task=TASK,
+        made_at=MADE_AT,
+    )
+    assert set(empty.metrics.values()) == {None}
+    assert "roc_auc does not apply: no rows." in empty.markdown()
+    assert "0 labelled rows, no rows positive" in empty.markdown()
+
+
+def test_table_escapes_and_aligns() -> None:
+    assert table(["a", "n"], [["x|y", "1"], ["z\nw", "-"]]).splitlines() == [
+        "| a | n |",
+        "| --- | ---: |",
+        "| x\\|y | 1 |",
+        "| z w | - |",
+    ]
+    assert [number(value) for value in (None, float("inf"), 0.123456, 12345.6)] == ["-", "-", "0.1235", "1.235e+04"]

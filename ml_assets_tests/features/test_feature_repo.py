@@ -1,0 +1,170 @@
+"""The repository that ships, in a copy: it applies, its declarations fit what is computed, and retrieval goes through it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from ml_assets.defs.flights.feature_views import compute as computing
+from ml_assets.features.point_in_time import FeatureError
+from ml_assets.features.retrieval import ViewSchema, apply, historical_features, view_schemas
+from ml_assets.lake import Lake
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = "flight_delay_v1"
+START = datetime(2013, 1, 5, tzinfo=UTC)
+TIME = pl.Datetime("us", "UTC")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Feast warns of its own deprecations
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """Return a copy beside an empty data folder, as in a fresh clone."""
+    (tmp_path / "data").mkdir()
+    shutil.copytree(ROOT / "feature_repo", tmp_path / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "feature_repo"
+
+
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an applied copy with a lake in which every view has two rows per entity: 1.0, then 2.0 a day later."""
+    folder = tmp_path_factory.mktemp("applied")
+    shutil.copytree(ROOT / "feature_repo", folder / "feature_repo", ignore=shutil.ignore_patterns("__pycache__"))
+    assert apply(folder / "feature_repo")
+    lake = Lake(str(folder / "data" / "lake"))
+    for schema in view_schemas(folder / "feature_repo").values():
+        rows = pl.concat([view_row(schema, START, 1.0), view_row(schema, START + timedelta(days=1), 2.0)])
+        lake.write(f"features/{schema.name}", rows, written_at=START)
+    return folder / "feature_repo"
+
+
+def view_row(schema: ViewSchema, moment: datetime, value: float) -> pl.DataFrame:
+    keys = dict.fromkeys(schema.keys, "A")
+    created = moment + timedelta(hours=3)
+    values = dict.fromkeys(schema.features, value)
+    row = {**keys, "event_timestamp": moment, **values, "created_timestamp": created}
+    types = {**schema.keys, "event_timestamp": TIME, **schema.features, "created_timestamp": TIME}
+    return pl.DataFrame([row], schema=types)
+
+
+def observed(*hours: float) -> pl.DataFrame:
+    keys = dict.fromkeys(["carrier", "origin", "dest", "tailnum"], "A")
+    rows = [{"flight_id": str(n), **keys, "event_timestamp": START + timedelta(hours=h)} for n, h in enumerate(hours)]
+    return pl.DataFrame(rows, schema_overrides={"event_timestamp": TIME})
+
+
+def test_features_are_joined_in_order_with_each_views_ttl(applied: Path) -> None:
+    observations = observed(7 * 24, 25, -1, 1).with_columns(tailnum=pl.Series(["A", None, "A", "A"]), label=pl.lit(1))
+    found = historical_features(applied, SERVICE, observations)
+    assert_frame_equal(found.select(observations.columns), observations)
+    assert found.width == observations.width + 32
+    assert found["temp"].to_list() == [None, 2.0, None, 1.0]  # 6 hours
+    assert found["carrier_arr_late_share_7d"].to_list() == [2.0, 2.0, None, 1.0]  # 7 days
+    assert found["route_arrivals_30d"].to_list() == [2.0, 2.0, None, 1.0]
+    assert found["aircraft_seats"].to_list() == [2.0, None, None, 1.0]  # for ever, but nobody knows which aircraft
+
+
+def test_as_known_at_forgets_what_came_later(applied: Path) -> None:
+    before = historical_features(applied, SERVICE, observed(25), as_known_at=START + timedelta(hours=26))
+    assert before["aircraft_seats"].to_list() == [1.0]  # the second row was created at 27 hours
+
+
+def test_another_lake_can_stand_in(applied: Path, tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    for schema in view_schemas(applied, service=SERVICE).values():
+        lake.write(f"features/{schema.name}", view_row(schema, START, 5.0), written_at=START)
+    found = historical_features(applied, SERVICE, observed(1), lake_url=lake.url)
+    assert set(found.row(0)[6:]) == {5.0}
+
+
+def test_applying_again_does_nothing_and_leaves_no_trace_in_the_process(repo: Path) -> None:
+    folder, path, modules = os.getcwd(), list(sys.path), set(sys.modules)
+    assert [apply(repo), apply(repo)] == [True, False]
+    assert (os.getcwd(), sys.path) == (folder, path)
+    assert not {"views", "entities", "services"} & (set(sys.modules) - modules)
+    assert sorted(item.name for item in repo.iterdir()) == sorted(
+        item.name for item in (ROOT / "feature_repo").iterdir() if item.name != "__pycache__"
+    )
+
+
+def test_a_view_that_is_no_longer_declared_is_removed(repo: Path) -> None:
+    apply(repo)
+    text = (repo / "views.py").read_text()
+    (repo / "views.py").write_text(text[: text.index("aircraft_spec = ")])
+    (repo / "services.py").write_text((repo / "services.py").read_text().replace("    aircraft_spec,\n", ""))
+    assert apply(repo)
+    assert "aircraft_spec" not in view_schemas(repo)
+    assert len(view_schemas(repo)) == 6
+
+
+def test_the_lake_is_taken_from_the_environment(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from feast import FeatureStore
+
+    def paths() -> list[str]:
+        return [view.batch_source.path for view in FeatureStore(repo_path=str(repo)).list_feature_views()]
+
+    apply(repo)
+    assert "../data/lake/features/origin_weather" in paths()
+    monkeypatch.setenv("ML_ASSETS_LAKE", "gs://bucket/lake/")
+    assert apply(repo)
+    assert "gs://bucket/lake/features/origin_weather" in paths()
+    monkeypatch.setenv("ML_ASSETS_LAKE", "elsewhere")
+    assert apply(repo)
+    assert str(repo.parent / "elsewhere/features/origin_weather") in paths()
+
+
+def test_declarations_fit_what_is_computed(applied: Path) -> None:
+    text = dict.fromkeys(["origin", "dest", "carrier", "tailnum"], pl.String)
+    measured = dict.fromkeys([*computing.MEASURED, "dep_delay", "arr_delay", "seats", "year"], pl.Float64)
+    times = dict.fromkeys(["departed_at", "arrived_at", "observed_at", "landed_at"], TIME)
+    source = pl.LazyFrame(schema=text | measured | times)
+    for name, declared in view_schemas(applied).items():
+        computed = dict(getattr(computing, name)(source).collect_schema())
+        assert computed.pop("event_timestamp") == computed.pop("created_timestamp") == TIME
+        assert computed == {**declared.keys, **declared.features}, name
+
+
+def test_every_view_and_feature_is_described_and_owned(applied: Path) -> None:
+    from feast import FeatureStore
+
+    for view in FeatureStore(repo_path=str(applied)).list_feature_views():
+        assert view.owner
+        assert view.description
+        assert view.tags
+        assert all(field.description for field in view.features)
+
+
+def test_unknown_services_and_places_are_refused_by_name(applied: Path, tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match=r"no feature service 'flight_delay_v9' .* it has \['flight_delay_v1'\]"):
+        historical_features(applied, "flight_delay_v9", observed(1))
+    with pytest.raises(FeatureError, match=r"is no Feast repository: it has no feature_store.yaml"):
+        apply(tmp_path)
+    shutil.copy(applied / "feature_store.yaml", tmp_path)
+    with pytest.raises(FeatureError, match="has not been applied; call `retrieval.apply` or run `feast apply` there"):
+        historical_features(tmp_path, SERVICE, observed(1))
+
+
+@pytest.mark.slow
+def test_feasts_own_command_applies_a_fresh_clone_and_then_finds_nothing_to_do(repo: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def feast(command: str) -> str:
+        run = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", command]
+        return subprocess.run(run, cwd=repo, env=environment, check=True, capture_output=True, text=True).stdout
+
+    assert "Created feature service flight_delay_v1" in feast("apply")
+    assert "feature view" not in feast("plan")
+    assert historical_schema(repo) == 7
+
+
+def historical_schema(repo: Path) -> int:
+    return len(view_schemas(repo, service=SERVICE))
