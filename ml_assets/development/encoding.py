@@ -116,7 +116,7 @@ class Encoder:
         return tuple(name for column in self.columns for name in column.dense_names)
 
     def frame(self, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-        """Return records (such as parsed JSON) as a frame of the declared types; `EncodingError` if one does not fit."""
+        """Return records (such as parsed JSON) as a frame of the declared types, or raise `EncodingError`."""
         schema = {column.name: _DTYPES[column.kind] for column in self.columns}
         try:
             return pl.DataFrame(list(rows), schema=schema, strict=True)

@@ -359,8 +359,8 @@ def limited(threads: int) -> AbstractContextManager[Any]:
 def yielding_threads() -> None:
     """Have OpenMP's threads sleep while they wait. Call it before XGBoost or scikit-learn is first imported.
 
-    By default they spin: with 2 threads on 2 busy cores, training XGBoost on the flights took 77 s of CPU time and 140 s
-    in all; when they sleep 24 s and 38 s. A person's own setting is kept.
+    By default they spin: with 2 threads on 2 busy cores, training XGBoost on the flights took 77 s of CPU time and
+    140 s in all; when they sleep 24 s and 38 s. A person's own setting is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -28,7 +28,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The winner, its validation metric, why it won, and all candidates: the best first, those without a chance last."""
+    """The winner, its validation metric, why it won, and all candidates: best first, those without a chance last."""
 
     winner: str
     metric: str
@@ -58,8 +58,8 @@ def select(
     """Return the best candidate by a validation metric.
 
     Candidates within `tolerance` (in the metric's unit, inclusive) of the best are tied, and the simplest of them wins:
-    the first in `order`. Failed and inapplicable candidates, and those without a finite metric, are ranked last and never
-    win. Raises `SelectionError` when none is left, when a name comes twice, and for a tolerance that is not a number from 0.
+    the first in `order`. Failed and inapplicable candidates, and those without a finite metric, are ranked last and
+    never win. Raises `SelectionError` when none is left, a name comes twice, or the tolerance is not a number from 0.
     """
     _refuse_ambiguous(results, tolerance)
     values = {result.name: result.metrics[metric] for result in results if not _obstacle(result, metric)}

@@ -6,6 +6,7 @@ backend takes 4 s for MLflow's migrations, importing MLflow 4-7 s, a run 30 ms.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -125,13 +126,13 @@ class Tracking:
         return f"{self.run(run_id).info.artifact_uri}/{BUNDLE_FOLDER}"
 
     def bundle_folder(self, ref: ChampionRef, cache: Path) -> Path:
-        """Return a local folder with the bundle of a version: where it lies, or a copy in `cache` when that is elsewhere.
+        """Return a local folder with a version's bundle: where it lies, or a copy in `cache` when that is elsewhere.
 
         Nothing is checked here: `load_bundle` does, with the digest. An incomplete copy is never seen under its name.
         """
         if (local := _local(ref.source)) is not None:
             return local
-        target = Path(cache) / ref.version
+        target = Path(cache) / hashlib.sha256(ref.source.encode()).hexdigest()[:16]
         if not target.exists():
             self._download(ref, target)
         return target

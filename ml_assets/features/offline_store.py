@@ -272,8 +272,12 @@ class PolarsOfflineStore(OfflineStore):
             progress(rows.height)
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Check the source's time columns when it has data; a repository can be applied before there is any."""
-        if not _has_data(_location(data_source, config.repo_path, _READING.get())):
+        """Check the time columns of a local source that has data.
+
+        A repository can be applied before there is any, and without a network: the join looks at each table anyway.
+        """
+        path = _location(data_source, config.repo_path, _READING.get())
+        if "://" in path or not _has_data(path):
             return
         reverse = _reverse(data_source)
         times = [data_source.timestamp_field, data_source.created_timestamp_column]
@@ -335,7 +339,7 @@ def _require_request_data(on_demand: Sequence[OnDemandFeatureView], observations
 
 def _asked_features(views: Sequence[FeatureView], refs: Sequence[str]) -> Iterator[tuple[FeatureView, list[str]]]:
     for view in views:
-        prefix = f"{view.projection.name_to_use()}:"  # type: ignore[no-untyped-call]
+        prefix = f"{view.projection.name_to_use()}:"
         yield view, [ref.removeprefix(prefix) for ref in refs if ref.startswith(prefix)]
 
 
@@ -434,7 +438,7 @@ def _scan(
     how: Reading,
     period: tuple[str, datetime | None, datetime | None] | None = None,
 ) -> pl.LazyFrame:
-    """Return all rows, or those that matter for a period (time column, first, last; None: no bound) and perhaps more."""
+    """Return all rows, or at least those that matter for a period: time column, first, last (None: no bound)."""
     path = _location(source, config.repo_path, how)
     found = None if "*" in path else Lake.at_table_path(path)
     if found:

@@ -121,9 +121,7 @@ def _apply(root: Path) -> None:
     for view in repo.feature_views:
         if view.batch_source is not None:
             store._get_provider().validate_data_source(store.config, view.batch_source)
-    changed, gone, *_ = extract_objects_for_apply_delete(  # type: ignore[no-untyped-call]
-        store.project, store.registry, repo
-    )
+    changed, gone, *_ = extract_objects_for_apply_delete(store.project, store.registry, repo)
     store.apply(changed, objects_to_delete=gone, partial=False)
 
 

@@ -191,9 +191,16 @@ class Lake:
             return frame
         return frame.with_columns(pl.col(partition_column).str.split("/").list.get(-2).alias(partition_column))
 
-    def read(self, table: str, partitions: Collection[str] | None = None, *, allow_red: bool = False) -> pl.DataFrame:
+    def read(
+        self,
+        table: str,
+        partitions: Collection[str] | None = None,
+        *,
+        allow_red: bool = False,
+        partition_column: str | None = None,
+    ) -> pl.DataFrame:
         """Return `scan(…)` collected."""
-        return self.scan(table, partitions, allow_red=allow_red).collect()
+        return self.scan(table, partitions, allow_red=allow_red, partition_column=partition_column).collect()
 
     def _folders(self, table: str) -> list[str]:
         return self.store.folders(table)

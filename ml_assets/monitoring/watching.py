@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -147,8 +148,18 @@ def report_performance(
         window_start=start,
         window_end=max(_end(days), start + timedelta(days=1)),
     )
+    overall = replace(report, periods=(report.overall,)).to_frame()
     lake.write(keys.problem(problem, "performance_report"), report.to_frame(), written_at=now)
+    lake.write(keys.problem(problem, "performance_summary"), overall, written_at=now)
     return Performance(report, champion.test_metrics)
+
+
+def latest_performance(lake: Lake, problem: str) -> dict[str, Any] | None:
+    """Return the stored measure over all live predictions (counts, status, metrics that apply), or None."""
+    if lake.manifest(keys.problem(problem, "performance_summary")) is None:
+        return None
+    row = lake.read(keys.problem(problem, "performance_summary")).row(0, named=True)
+    return {column: value for column, value in row.items() if value is not None}
 
 
 def within_tolerance(found: Performance, metric: Metric, tolerance: float) -> tuple[bool, str]:

@@ -1,6 +1,5 @@
 """Stage 6 in Dagster: the challenger as a bundle, and its promotion to champion."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -39,8 +38,7 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         features = features_of(problem, frame.columns)
         built = build_bundle(
             experiment.folder("bundle"),
-            model_folder=Path(result.folder),
-            sha256=result.sha256,
+            result=result,
             problem=problem.name,
             features={name: str(frame.schema[name]) for name in features},
             example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features),

@@ -67,7 +67,7 @@ class Bundle:
     model: Model
 
     def predict(self, frame: pl.DataFrame) -> Scores:
-        """Return the probability of the positive class for each row; `EncodingError` names a column that does not fit."""
+        """Return the probability of the positive class for each row, or raise `EncodingError` for a wrong column."""
         return self.model.predict(frame)
 
     def decide(self, scores: Scores) -> np.ndarray:
@@ -96,7 +96,7 @@ def build_bundle(
     """Write a bundle of a trained candidate, whose files must have the hashes that `result` tells.
 
     `features` maps the model's features to Polars types, in any order. The first rows of `example_rows` become the
-    example. `requirements` are distributions needed beside those of the model. Equal input gives equal bytes. An existing
+    example. `requirements` are distributions needed beside those of the model. Equal input gives equal bytes. A
     folder with the same digest is left as it is; another one is refused with `BundleError`: bundles do not change.
     """
     model = result.load()
@@ -121,7 +121,7 @@ def build_bundle(
 
 
 def verify(folder: Path, digest: str) -> BundleManifest:
-    """Compare every file with the manifest, and that with `digest`, parsing no other; `BundleError` says what differs."""
+    """Compare every file with the manifest, and that with `digest`; `BundleError` says what differs."""
     return _verified(Path(folder), digest)[0]
 
 
@@ -143,7 +143,7 @@ def pinned(names: Sequence[str]) -> list[str]:
     """Return `name==version` of installed distributions and of everything that they need, sorted.
 
     Raises `BundleError` for a named distribution that is not installed. What a dependency wants but this environment
-    leaves out on purpose (XGBoost's NCCL for GPUs) is left out too: install by `pip install --no-deps -r requirements.txt`.
+    leaves out on purpose (XGBoost's NCCL for GPUs) is left out too: install with pip's `--no-deps`.
     """
     found: dict[str, str] = {}
     waiting: list[str] = [canonicalize_name(name) for name in names]

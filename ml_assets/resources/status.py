@@ -51,14 +51,14 @@ def _outcome(record: Any) -> str:
 
 
 def _problem(name: str, lake: Any, resources: dict[str, Any]) -> dict[str, Any]:
-    from ml_assets.monitoring.watching import latest_drift
+    from ml_assets.monitoring.watching import latest_drift, latest_performance
 
     champion = resources["tracking"].open().champion(name)
     drift = latest_drift(lake, name)
     return {
         "champion": _champion(champion) if champion else None,
         "drift": drift and {"window": [drift.first, drift.last], "verdict": drift.verdict, "reason": drift.reason},
-        "realised": _realised(name, lake),
+        "realised": _plain(latest_performance(lake, name)),
     }
 
 
@@ -74,10 +74,7 @@ def _champion(champion: Any) -> dict[str, Any]:
     }
 
 
-def _realised(name: str, lake: Any) -> dict[str, Any] | None:
-    """Return the stored summary of the performance report: its last row is over all periods."""
-    manifest = lake.manifest(f"{name}/performance_summary")
-    if manifest is None:
-        return None
-    row = lake.read(f"{name}/performance_summary").row(0, named=True)
-    return {column: value for column, value in row.items() if value is not None}
+
+def _plain(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the row with times as ISO text."""
+    return row and {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}

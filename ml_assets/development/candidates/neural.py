@@ -21,7 +21,7 @@ Weights = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Neural(Candidate):
-    """A perceptron with hidden layers over the dense matrix, by Adam; keeps the epoch with the least validation log-loss.
+    """A perceptron with hidden layers over the dense matrix, by Adam; keeps the epoch of least validation log-loss.
 
     scikit-learn's own early stopping would hold out random rows of the training months, which know nothing of drift;
     here the later rows of the validation split decide.

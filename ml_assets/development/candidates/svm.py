@@ -18,8 +18,8 @@ class Svm(Candidate):
     """A machine with the RBF kernel over the dense matrix, calibrated to probabilities by Platt's method (1999).
 
     Up to `exact_rows` rows: the exact machine, calibrated on out-of-fold decisions. Above, where the exact one's time
-    grows with the square of the rows: Nystroem's approximation (Williams & Seeger 2000) and a linear machine on a seeded
-    sample, calibrated on training rows outside of the sample. The model's notes say which was chosen.
+    grows with the square of the rows: Nystroem's approximation (Williams & Seeger 2000) and a linear machine on a
+    seeded sample, calibrated on training rows outside of it. The model's notes say which was chosen.
     """
 
     name: ClassVar[str] = "svm"
@@ -84,8 +84,8 @@ class Svm(Candidate):
         linear = LinearSVC(C=self.linear_penalty, dual=False, random_state=seed)
         machine = Pipeline([("kernel", kernel), ("linear", linear)]).fit(matrix[inside], y[inside])
         chosen = (
-            f"approximate: {len(y)} rows are more than {self.exact_rows}; Nystroem with {kernel.n_components} components "
-            f"and a linear machine on {len(inside)} sampled rows, calibrated on {len(outside)} others"
+            f"approximate: {len(y)} rows are more than {self.exact_rows}; Nystroem, {kernel.n_components} components, and "
+            f"a linear machine on {len(inside)} sampled rows, calibrated on {len(outside)} others"
         )
         return machine, _platt(machine.decision_function(matrix[outside]), y[outside]), chosen
 
