@@ -24,6 +24,7 @@ export GX_ANALYTICS_ENABLED := false
 export GIT_PYTHON_REFRESH := quiet
 export GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT := false
 export MPLBACKEND := Agg
+export OMP_WAIT_POLICY := passive
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

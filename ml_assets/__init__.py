@@ -10,7 +10,7 @@ _HOMES = {
     "MlProblem": "ml_assets.problem",
     "Source": "ml_assets.source",
 }
-__all__ = ["FeatureViews", "MlProblem", "Source"]  # noqa: F822 - found by __getattr__
+__all__ = ["FeatureViews", "MlProblem", "Source"]
 
 
 def __getattr__(name: str) -> Any:

@@ -67,19 +67,20 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
 
 
 def landing_sensor(
-    *, job: Any, selection: dg.AssetSelection, needs_champion: dg.AssetSelection, interval: int = 30
+    *, job: Any, selection: dg.AssetSelection, needs_champion: dg.AssetSelection, interval: int = 30, running: bool = True
 ) -> dg.SensorDefinition:
     """Return the sensor on the landing zone; `ml_assets.collection.watch.look` decides what it asks for.
 
     A run makes the assets of `selection`, without reference tables that have no new file, and without the assets in
-    `needs_champion` of a problem that has no champion yet: nothing could be scored.
+    `needs_champion` of a problem that has no champion yet: nothing could be scored. `interval` in seconds; `running` is its
+    state until somebody switches it in the web UI.
     """
 
     @dg.sensor(
         name="landing_sensor",
         job=job,
         minimum_interval_seconds=interval,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         description="Watches the landing zone: new files fire one run for each stretch of days.",
     )
     def sensor(

@@ -33,6 +33,7 @@ def defs() -> dg.Definitions:
         selection=ingest | score | monitor,
         needs_champion=score | monitor,
         interval=int(os.environ.get("ML_ASSETS_SENSOR_SECONDS", "30")),
+        running=os.environ.get("ML_ASSETS_SENSORS", "running") == "running",
     )
     return dg.Definitions(jobs=list(defined.values()), sensors=[sensor])
 

@@ -41,7 +41,7 @@ def candidate_asset(problem: "MlProblem", kind: str) -> dg.AssetsDefinition:
             seed=problem.seed,
             folder=experiment.folder(f"candidates/{kind}"),
         )
-        tags = {"data_hash": experiment.data_hash, "dagster_run_id": context.run.run_id, "code_version": code_version_of_repository()}
+        tags = {"data_hash": experiment.data_hash, "dagster_run_id": context.run.run_id, "code_version": code_version_of_models()}
         run_id = tracking.open().log_candidate(problem.name, result, tags=tags)
         experiment.write(f"candidates/{kind}", result.to_dict() | {"mlflow_run_id": run_id})
         return dg.MaterializeResult(
@@ -137,12 +137,11 @@ def features_of(problem: "MlProblem", columns: list[str]) -> list[str]:
     return model_features(columns, not_features=[*problem.observations.key, *problem.features.ignore])
 
 
-def code_version_of_repository() -> str:
+def code_version_of_models() -> str:
     """Return one version for all code that decides what a model becomes."""
-    from ml_assets.resources.code import code_version
+    from ml_assets.resources.code import rooms_version
 
-    rooms = ("preparation.splits", "features.training", "development.training", "development.encoding")
-    return code_version(*(f"ml_assets.{room}.any" for room in rooms))
+    return rooms_version("tasks", "preparation", "features", "development")
 
 
 def _digest(sha256: Any) -> str:

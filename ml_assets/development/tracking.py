@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+from ml_assets.development.model_files import read_verified
 from ml_assets.development.training import CandidateResult
 
 if TYPE_CHECKING:
@@ -92,14 +93,14 @@ class Tracking:
     ) -> str:
         """Register the bundle at `source` as a new version of the problem's model, and return the version.
 
-        Registering the same run and source again returns the version that exists: a retried step adds nothing.
+        Registering the same run, source and tags again returns the version that exists: a retried step adds nothing.
         """
         self._ensure_model(problem)
+        told = {**tags, **{f"{_HASH}{name}": value for name, value in (sha256 or {}).items()}}
         for known in self._client.search_model_versions(f"name = '{problem}'"):
-            if (known.run_id, known.source) == (run_id, source):
+            if (known.run_id, known.source, known.tags) == (run_id, source, told):
                 return str(known.version)
-        hashes = {f"{_HASH}{name}": value for name, value in (sha256 or {}).items()}
-        made = self._client.create_model_version(problem, source=source, run_id=run_id, tags={**tags, **hashes})
+        made = self._client.create_model_version(problem, source=source, run_id=run_id, tags=told)
         return str(made.version)
 
     def set_alias(self, problem: str, alias: str, version: str) -> None:
@@ -122,6 +123,8 @@ class Tracking:
 
     def log_bundle(self, run_id: str, folder: Path) -> str:
         """Store a bundle's folder with the run, and return its URI: the `source` to register."""
+        if not any(Path(folder).iterdir() if Path(folder).is_dir() else ()):
+            raise TrackingError(f"bundle folder {folder} is missing or empty: build the bundle first")
         self._client.log_artifacts(run_id, str(folder), BUNDLE_FOLDER)
         return f"{self.run(run_id).info.artifact_uri}/{BUNDLE_FOLDER}"
 
@@ -160,6 +163,8 @@ class Tracking:
             params=[Param(name, str(value)) for name, value in params.items()],
         )
         if result.trained:
+            # MLflow logs a folder that is not there, or half of one, without a word.
+            read_verified(Path(result.folder), result.sha256)
             self._client.log_artifacts(run.info.run_id, result.folder, MODEL_FOLDER)
 
     @staticmethod

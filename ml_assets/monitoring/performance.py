@@ -112,7 +112,7 @@ def performance(
     now: datetime,
     task: Task,
     threshold: float,
-    key: str = "flight_id",
+    key: str,
     label: str = "label",
     label_timestamp: str = "label_timestamp",
     window_start: datetime | None = None,

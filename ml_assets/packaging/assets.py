@@ -1,11 +1,12 @@
 """Stage 6 in Dagster: the challenger as a bundle, and its promotion to champion."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.development.assets import candidate_results, code_version_of_repository, features_of, metric_of, open_experiment
+from ml_assets.development.assets import candidate_results, code_version_of_models, features_of, metric_of, open_experiment
 from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
@@ -30,29 +31,30 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def bundle(lake: LakeResource, models: FilesResource) -> dg.MaterializeResult:
         import polars as pl
 
-        from ml_assets.packaging.bundle import build_bundle
+        from ml_assets.packaging.bundle import build_bundle, bundle_name
 
         frame, experiment = open_experiment(problem, lake, models)
         winner = experiment.read("challenger")["winner"]
         result = {item.name: item for item in candidate_results(problem, experiment)}[winner]
         features = features_of(problem, frame.columns)
+        threshold = experiment.read("evaluation_report")["threshold"]
         built = build_bundle(
-            experiment.folder("bundle"),
+            experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
             result=result,
             problem=problem.name,
             features={name: str(frame.schema[name]) for name in features},
             example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features),
             model_version=f"{winner}@{experiment.data_hash[:8]}",
             data_hash=experiment.data_hash,
-            code_version=code_version_of_repository(),
-            threshold=experiment.read("evaluation_report")["threshold"],
+            code_version=code_version_of_models(),
+            threshold=threshold,
         )
-        experiment.write("bundle", {"digest": built.digest, "winner": winner})
+        experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": winner})
         return dg.MaterializeResult(
             metadata={
                 "model": winner,
                 "digest": built.digest,
-                "folder": dg.MetadataValue.path(str(experiment.folder("bundle"))),
+                "folder": dg.MetadataValue.path(built.folder),
                 "files": dg.MetadataValue.md(_files_table(built)),
             },
             data_version=dg.DataVersion(built.digest[:20]),
@@ -91,7 +93,7 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 registry,
                 problem.name,
                 run_id=experiment.read(f"candidates/{built['winner']}")["mlflow_run_id"],
-                folder=experiment.folder("bundle"),
+                folder=Path(built["folder"]),
                 digest=built["digest"],
                 champion_tags=tags_of(
                     data_hash=experiment.data_hash,

@@ -54,12 +54,13 @@ class BundleManifest:
 class Bundle:
     """A verified bundle, ready to score.
 
-    `features` maps names to Polars types; a row is positive when its score is at least `threshold`.
+    `dtypes` are the Polars types of the `features` as declared. A row is positive when its score reaches `threshold`.
     """
 
     digest: str
     problem: str
-    features: Mapping[str, str]
+    features: tuple[str, ...]
+    dtypes: Mapping[str, str]
     threshold: float
     model_version: str
     data_hash: str
@@ -120,6 +121,11 @@ def build_bundle(
     return _written(Path(folder), files)
 
 
+def bundle_name(sha256: Mapping[str, str], code_version: str, threshold: float) -> str:
+    """Return a folder name for what decides a bundle: bundles never change, so another one gets another name."""
+    return hashlib.sha256(json.dumps([sorted(sha256.items()), code_version, threshold]).encode()).hexdigest()[:16]
+
+
 def verify(folder: Path, digest: str) -> BundleManifest:
     """Compare every file with the manifest, and that with `digest`; `BundleError` says what differs."""
     return _verified(Path(folder), digest)[0]
@@ -133,8 +139,14 @@ def load_bundle(folder: Path, *, digest: str, threads: int = 2) -> Bundle:
     manifest, files = _verified(Path(folder), digest)
     told = json.loads(files[BUNDLE])
     model = model_files.parse({name: files[name] for name in told["model_files"]}, threads=threads)
-    own = ("problem", "features", "threshold", "model_version", "data_hash", "code_version")
-    bundle = Bundle(digest=manifest.digest, model=model, **{name: told[name] for name in own})
+    own = ("problem", "threshold", "model_version", "data_hash", "code_version")
+    bundle = Bundle(
+        digest=manifest.digest,
+        model=model,
+        features=model.encoder.names,
+        dtypes=told["features"],
+        **{name: told[name] for name in own},
+    )
     _refuse_other_answer(bundle, json.loads(files[EXAMPLE]))
     return bundle
 

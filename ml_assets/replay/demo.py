@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ml_assets.lake import Store
 from ml_assets.replay.faults import FAULTS
 from ml_assets.replay.world import FIRST_DAY, LAST_DAY, World, delivered_at
 from ml_assets.resources.clock import Clock
+from ml_assets.resources.environment import setting
 
 PROBLEM = "flight_delay"
 HISTORY_END = date(2013, 10, 31)
@@ -30,36 +30,35 @@ WEEK_TIMEOUT = 300.0
 
 def demo(root: Path, *, port: int, ui: bool) -> None:
     """Run the main job on the recorded year, tell how it went, and serve the web UI until interrupted."""
-    from ml_assets.resources.local import LocalDagsterError, free_port, local_dagster, port_is_taken
+    from ml_assets.resources.local import free_port, local_dagster, require_free
 
-    if ui and port_is_taken(port):
-        raise LocalDagsterError(f"port {port} on 127.0.0.1 is taken; end what listens there, or give --port another one")
-    started = time.monotonic()
-    say = _Progress(started)
+    if ui:
+        require_free(port)
+    say = _Progress()
     say.line("the outside world delivers January to October")
     deliver(root, HISTORY_END, now=_midnight(HISTORY_END + timedelta(days=1)) + LABEL_DELAY)
     say.line("starting Dagster: web UI, daemon, code server")
-    log = root / "data" / "dagster" / "dev.log"
-    with local_dagster(root, port=port if ui else free_port(), log=log, environ={"ML_ASSETS_SENSOR_SECONDS": SENSOR_SECONDS}) as running:
+    environ = {"ML_ASSETS_SENSOR_SECONDS": SENSOR_SECONDS, "ML_ASSETS_SENSORS": "stopped"}
+    with local_dagster(root, port=port if ui else free_port(), log=_log(root), environ=environ) as running:
         say.line(f"watch it at {running.url}")
-        with _instance() as instance:
-            _history(instance, running, say)
-            for number, last in enumerate(weeks(), start=1):
-                _week(root, instance, running, say, number, last)
-            Clock(_setting(root, "ML_ASSETS_REPLAY_CLOCK")).set(_midnight(LAST_DAY + timedelta(days=1)) + LABEL_DELAY)
-            _launch(instance, running, say, "monitor", "the last outcomes become known: job monitor")
-        _summary(root, running.url, ui, time.monotonic() - started)
+        _history(running, say)
+        running.start_sensor("landing_sensor")
+        for number, last in enumerate(weeks(), start=1):
+            _week(root, running, say, number, last)
+        Clock(setting("ML_ASSETS_REPLAY_CLOCK", root)).set(_midnight(LAST_DAY + timedelta(days=1)) + LABEL_DELAY)
+        say.line("the last outcomes become known: job monitor")
+        running.run("monitor", progress=say.steps)
+        _summary(root, running.url, ui, say.seconds)
         if ui:
             running.process.wait()
 
 
 def serve(root: Path, *, port: int) -> None:
     """Serve the web UI with the daemon until interrupted."""
-    from ml_assets.resources.local import LocalDagsterError, local_dagster, port_is_taken
+    from ml_assets.resources.local import local_dagster, require_free
 
-    if port_is_taken(port):
-        raise LocalDagsterError(f"port {port} on 127.0.0.1 is taken; end what listens there, or give --port another one")
-    with local_dagster(root, port=port, log=root / "data" / "dagster" / "dev.log") as running:
+    require_free(port)
+    with local_dagster(root, port=port, log=_log(root)) as running:
         print(f"the web UI is at {running.url} (end with Ctrl-C)")
         running.process.wait()
 
@@ -71,13 +70,13 @@ def deliver(root: Path, until: date, *, now: datetime | None = None, faults: boo
     """
     if not FIRST_DAY <= until <= LAST_DAY:
         raise ValueError(f"day {until} is not in the recorded year; give one from {FIRST_DAY} to {LAST_DAY}")
-    world = World(Store(_setting(root, "ML_ASSETS_LANDING")))
+    world = World(Store(setting("ML_ASSETS_LANDING", root)))
     names = set(world.landing.names())
     if "planes/planes.csv" not in names:
         world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
     wanted = [date.fromisoformat(day) for day in keys.days(FIRST_DAY, until)]
     missing = [day for day in wanted if f"weather/weather-{day}.csv.gz" not in names]
-    clock = Clock(_setting(root, "ML_ASSETS_REPLAY_CLOCK"))
+    clock = Clock(setting("ML_ASSETS_REPLAY_CLOCK", root))
     if missing:
         clock.set(now or delivered_at(until))
     delivered = world.deliver_days(missing)
@@ -95,14 +94,20 @@ def weeks() -> list[date]:
 
 
 class _Progress:
-    """Lines with the time since the start; on a terminal, the current line is redrawn."""
+    """Lines with the seconds since the start; on a terminal, the count of steps is redrawn in place."""
 
-    def __init__(self, started: float) -> None:
-        self._started, self._open = started, False
+    def __init__(self) -> None:
+        self._started, self._open = time.monotonic(), False
+
+    @property
+    def seconds(self) -> float:
+        """Return the time since the start."""
+        return time.monotonic() - self._started
 
     def line(self, text: str) -> None:
         """Write a line of its own."""
-        print(f"{chr(10) if self._open else ''}[{time.monotonic() - self._started:5.0f} s] {text}", flush=True)
+        newline = "\n" if self._open else ""
+        print(f"{newline}[{self.seconds:5.0f} s] {text}", flush=True)
         self._open = False
 
     def steps(self, done: int, total: int) -> None:
@@ -112,74 +117,29 @@ class _Progress:
             self._open = True
 
 
-@contextmanager
-def _instance() -> Iterator[Any]:
-    import dagster as dg
-
-    with dg.DagsterInstance.get() as instance:
-        yield instance
-
-
-def _history(instance: Any, running: Any, say: _Progress) -> None:
-    """Materialize everything for January to October, unless a champion is in office already."""
-    import dagster as dg
-
-    if instance.get_latest_materialization_event(dg.AssetKey([PROBLEM, "drift_report"])) is not None:
+def _history(running: Any, say: _Progress) -> None:
+    """Materialize everything for January to October, unless that has been done."""
+    if running.has_made(PROBLEM, "performance_report"):
         say.line("January to October are made already")
         return
+    say.line("job everything: files, features, models, reports, 304 days at once")
     days = {
         "dagster/asset_partition_range_start": FIRST_DAY.isoformat(),
         "dagster/asset_partition_range_end": HISTORY_END.isoformat(),
     }
-    _launch(instance, running, say, "everything", "job everything: files, features, models, reports, 304 days at once", days)
+    running.run("everything", days, say.steps)
 
 
-def _launch(
-    instance: Any, running: Any, say: _Progress, job: str, text: str, tags: Mapping[str, str] | None = None
-) -> None:
-    from ml_assets.resources.local import wait_for_run
-
-    say.line(text)
-    wait_for_run(instance, running.launch(job, tags), running, say.steps)
-
-
-def _week(root: Path, instance: Any, running: Any, say: _Progress, number: int, last: date) -> None:
+def _week(root: Path, running: Any, say: _Progress, number: int, last: date) -> None:
     """Deliver a week and wait until the sensor's runs have taken it in."""
-    places = _places(root)
-    deliver(root, last, faults=number == FAULTY_WEEK and not _done(places, last))
-    _wait(lambda: _settled(places, instance, running), WEEK_TIMEOUT, f"week up to {last}: the sensor's runs; see {running.url}/runs")
-    say.line(f"week {number} of {len(weeks())}, up to {last}: {_week_line(root)}")
+    from ml_assets.resources.environment import resources
+    from ml_assets.resources.overview import headline
 
-
-def _settled(places: Any, instance: Any, running: Any) -> bool:
-    """Tell whether every delivered file has been decided on and no run is under way; raise when a run failed."""
-    import dagster as dg
-    from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-
-    from ml_assets.resources.local import LocalDagsterError
-
-    running.check_alive()
-    newest = instance.get_runs(limit=1)
-    if newest and newest[0].status is dg.DagsterRunStatus.FAILURE:
-        raise LocalDagsterError(f"run {newest[0].run_id} failed; see {running.url}/runs/{newest[0].run_id}")
-    busy = instance.get_runs(dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)), limit=1)
-    return not busy and not places.ledger.unseen(places.landing.list())
-
-
-def _done(places: Any, last: date) -> bool:
-    return any(entry.partition == keys.day(last) for entry in places.ledger.entries())
-
-
-def _week_line(root: Path) -> str:
-    from ml_assets.lake import Lake
-    from ml_assets.monitoring.watching import latest_drift, latest_performance
-
-    lake = Lake(_setting(root, "ML_ASSETS_LAKE"))
-    drift, realised = latest_drift(lake, PROBLEM), latest_performance(lake, PROBLEM)
-    parts = [f"drift of {drift.first}: {drift.verdict} ({len(drift.drifted)} features)" if drift else "no drift report"]
-    if realised and realised["status"] == "realised":
-        parts.append(f"realised ROC-AUC {realised['roc_auc']:.3f} on {realised['matured']:,} known outcomes")
-    return ", ".join(parts)
+    places = resources(root)["landing"].open()
+    known = any(entry.partition == keys.day(last) for entry in places.ledger.entries())
+    deliver(root, last, faults=number == FAULTY_WEEK and not known)
+    _wait(lambda: running.idle() and not places.ledger.unseen(places.landing.list()), f"the week up to {last}")
+    say.line(f"week {number} of {len(weeks())}, up to {last}: {headline(root, PROBLEM)}")
 
 
 def _summary(root: Path, url: str, ui: bool, seconds: float) -> None:
@@ -198,26 +158,16 @@ def _summary(root: Path, url: str, ui: bool, seconds: float) -> None:
     print(f"\nmade in {seconds / 60:.1f} minutes" + ("; Ctrl-C ends the web UI" if ui else ""), flush=True)
 
 
-def _wait(true: Callable[[], bool], seconds: float, what: str) -> None:
-    from ml_assets.resources.local import LocalDagsterError
-
-    deadline = time.monotonic() + seconds
+def _wait(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WEEK_TIMEOUT
     while not true():
         if time.monotonic() > deadline:
-            raise LocalDagsterError(f"waited {seconds:.0f} s for {what}")
+            raise TimeoutError(f"{what} was not taken in within {WEEK_TIMEOUT:.0f} s; look at the sensor's ticks in the web UI")
         time.sleep(0.5)
 
 
-def _places(root: Path) -> Any:
-    from ml_assets.resources.environment import resources
-
-    return resources(root)["landing"].open()
-
-
-def _setting(root: Path, name: str) -> str:
-    from ml_assets.resources.environment import setting
-
-    return setting(name, root)
+def _log(root: Path) -> Path:
+    return root / "data" / "dagster" / "dev.log"
 
 
 def _midnight(day: date) -> datetime:

@@ -33,3 +33,13 @@ def code_version(*paths: str) -> str:
             raise ValueError(f"no module behind {path!r}; write it as package.module.function")
         digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()[:12]
+
+
+@cache
+def rooms_version(*rooms: str) -> str:
+    """Return 12 hex digits of the SHA-256 of all Python files below the named rooms of `ml_assets`."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(file for room in rooms for file in (root / room).rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -13,17 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
 STOP_SECONDS = 30
 POLL_SECONDS = 1.0
 
+LOCATION = "ml_assets"
+START_SENSOR = """mutation($sensor: SensorSelector!) {
+  startSensor(sensorSelector: $sensor) { __typename ... on PythonError { message } }
+}"""
 FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 class LocalDagsterError(RuntimeError):
     """The local Dagster did not start, stopped, or a run failed; the message says where to look."""
+
+
+def ignore(*_: object) -> None:
+    """Tell nobody of the progress."""
 
 
 def free_port() -> int:
@@ -33,35 +42,84 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def port_is_taken(port: int) -> bool:
-    """Tell whether something listens on the port already."""
+def require_free(port: int) -> None:
+    """Raise `LocalDagsterError` when something listens on the port already."""
     with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+        if probe.connect_ex((HOST, port)) == 0:
+            raise LocalDagsterError(f"port {port} on {HOST} is taken; end what listens there, or give --port another one")
 
 
 class LocalDagster:
-    """A running `dagster dev`."""
+    """A running `dagster dev`, and the instance that it works on."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, instance: dg.DagsterInstance) -> None:
         """`log` is the file that its output goes to."""
-        self.process, self.port, self.log = process, port, log
+        self.process, self.port, self.log, self.instance = process, port, log, instance
 
     @property
     def url(self) -> str:
         """Return the address of the web UI."""
         return f"http://{HOST}:{self.port}"
 
-    def launch(self, job: str, tags: Mapping[str, str] | None = None) -> str:
-        """Launch a job as the web UI would, and return the run's id."""
+    def run(self, job: str, tags: Mapping[str, str] | None = None, progress: Callable[[int, int], None] = ignore) -> None:
+        """Launch a job as the web UI would and wait for its end, telling `progress(steps done, steps in all)`.
+
+        Raises `LocalDagsterError` when the run does not succeed.
+        """
         from dagster_graphql import DagsterGraphQLClient
 
-        client = DagsterGraphQLClient(HOST, port_number=self.port)
-        return str(client.submit_job_execution(job, tags=dict(tags or {})))
+        run_id = str(DagsterGraphQLClient(HOST, port_number=self.port).submit_job_execution(job, tags=dict(tags or {})))
+        while (run := self._run(run_id)).status not in FINISHED:
+            progress(*self._steps(run))
+            time.sleep(POLL_SECONDS)
+        self._check(run)
+
+    def start_sensor(self, name: str) -> None:
+        """Switch a sensor on, as the web UI would."""
+        from dagster_graphql import DagsterGraphQLClient
+
+        where = {"repositoryName": "__repository__", "repositoryLocationName": LOCATION, "sensorName": name}
+        answer = DagsterGraphQLClient(HOST, port_number=self.port)._execute(START_SENSOR, {"sensor": where})
+        if answer["startSensor"]["__typename"] != "Sensor":
+            raise LocalDagsterError(f"sensor {name} could not be started: {answer['startSensor']}")
+
+    def idle(self) -> bool:
+        """Tell whether no run is queued or under way; raise when the newest has failed."""
+        self.check_alive()
+        for run in self.instance.get_runs(limit=1):
+            if run.status in FINISHED:
+                self._check(run)
+        return not self.instance.get_runs(dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)), limit=1)
+
+    def has_made(self, *asset: str) -> bool:
+        """Tell whether an asset has been materialized."""
+        return self.instance.get_latest_materialization_event(dg.AssetKey(list(asset))) is not None
 
     def check_alive(self) -> None:
         """Raise `LocalDagsterError` when the process has ended."""
         if self.process.poll() is not None:
             raise LocalDagsterError(f"dagster dev ended with code {self.process.returncode}; see {self.log}")
+
+    def _run(self, run_id: str) -> dg.DagsterRun:
+        self.check_alive()
+        run = self.instance.get_run_by_id(run_id)
+        if run is None:
+            raise LocalDagsterError(f"run {run_id} has disappeared")
+        return run
+
+    def _steps(self, run: dg.DagsterRun) -> tuple[int, int]:
+        finished = [step for step in self.instance.get_run_step_stats(run.run_id) if step.end_time]
+        plan = run.execution_plan_snapshot_id and self.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+        return len(finished), len(plan.step_keys_to_execute) if plan else len(finished)
+
+    def _check(self, run: dg.DagsterRun) -> None:
+        if run.status is dg.DagsterRunStatus.SUCCESS:
+            return
+        failed = [step.step_key for step in self.instance.get_run_step_stats(run.run_id) if step.status.value == "FAILURE"]
+        raise LocalDagsterError(
+            f"run {run.run_id} of job {run.job_name} ended as {run.status.value}, failed steps: {failed}; "
+            f"`make ui` shows it at /runs/{run.run_id}"
+        )
 
 
 @contextmanager
@@ -73,32 +131,13 @@ def local_dagster(root: Path, *, port: int, log: Path, environ: Mapping[str, str
         process = subprocess.Popen(
             command, cwd=root, env={**os.environ, **(environ or {})}, stdout=output, stderr=output, start_new_session=True
         )
-    running = LocalDagster(process, port, log)
     try:
-        _wait_until(lambda: _answers(running), START_SECONDS, f"dagster dev does not answer; see {log}")
-        yield running
+        with dg.DagsterInstance.get() as instance:
+            running = LocalDagster(process, port, log, instance)
+            _wait_until(lambda: _answers(running), START_SECONDS, f"dagster dev does not answer; see {log}")
+            yield running
     finally:
         _stop(process)
-
-
-def wait_for_run(
-    instance: dg.DagsterInstance, run_id: str, running: LocalDagster, progress: Callable[[int, int], None]
-) -> dg.DagsterRun:
-    """Wait until a run has finished, telling `progress(steps done, steps in all)`; raise when it did not succeed."""
-    while True:
-        running.check_alive()
-        run = instance.get_run_by_id(run_id)
-        if run is None:
-            raise LocalDagsterError(f"run {run_id} has disappeared")
-        done = sum(step.status.value != "IN_PROGRESS" for step in instance.get_run_step_stats(run_id))
-        progress(done, len(run.step_keys_to_execute or ()) or done)
-        if run.status in FINISHED:
-            break
-        time.sleep(POLL_SECONDS)
-    if run.status is not dg.DagsterRunStatus.SUCCESS:
-        failed = [step.step_key for step in instance.get_run_step_stats(run_id) if step.status.value == "FAILURE"]
-        raise LocalDagsterError(f"run {run_id} of {run.job_name} ended as {run.status.value}, failed steps: {failed}; see {running.url}")
-    return run
 
 
 def _answers(running: LocalDagster) -> bool:

@@ -16,6 +16,20 @@ def current(root: Path) -> dict[str, Any]:
         return status(defs(), instance, resources(root))
 
 
+def headline(root: Path, problem: str) -> str:
+    """Return one line on a problem in production: the latest window's drift, and the realised performance so far."""
+    from ml_assets.lake import Lake
+    from ml_assets.monitoring.watching import latest_drift, latest_performance
+    from ml_assets.resources.environment import setting
+
+    lake = Lake(setting("ML_ASSETS_LAKE", root))
+    drift, realised = latest_drift(lake, problem), latest_performance(lake, problem)
+    parts = [f"drift of {drift.first}: {drift.verdict} ({len(drift.drifted)} features)" if drift else "no drift report"]
+    if realised and realised["status"] == "realised":
+        parts.append(f"realised ROC-AUC {realised['roc_auc']:.3f} on {realised['matured']:,} known outcomes")
+    return ", ".join(parts)
+
+
 def table(found: dict[str, Any]) -> str:
     """Return the state for people: one line for each asset, then checks, champions, drift, files."""
     lines = [f"now {found['now']}", ""]

@@ -1,11 +1,11 @@
-"""Dagster's own SQLite storage, kept open: one engine per database file, and one transaction per file for a batch of events.
+"""Dagster's own SQLite storage, kept open: one engine per file, and one transaction per file for a batch of events.
 
-Dagster's stock classes open and close the database for every event (120 ms for a no-op step, two minutes for 15 assets of 300
-daily partitions). The tables and every query stay Dagster's own, so `dagster` tools read the same files, and removing the
-`storage` block from `dagster.yaml` goes back to the stock classes.
+Dagster's stock classes open and close the database for every event: 94 ms of a no-op step, and two minutes for 15
+assets of 300 daily partitions, against 16 ms and 2.5 s here. The tables and every query stay Dagster's own, so
+`dagster` tools read the same files, and without the `storage` block in `dagster.yaml` the stock classes go on.
 
-Configured in `dagster.yaml`; a relative `base_dir` is below `$DAGSTER_HOME`, wherever a process was started. The classes build on
-Dagster's private modules: the pin of dagster in `requirements.in` and the tests beside this module guard that.
+Configured in `dagster.yaml`; a relative `base_dir` is below `$DAGSTER_HOME`, wherever a process was started. The
+classes build on Dagster's private modules: the pin in `requirements.in` and the tests of this module guard that.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from typing import Any
 import sqlalchemy as db
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import (
-    INDEX_SHARD_NAME,
     SqliteEventLogStorage,
     SqliteEventLogStorageWatchdog,
 )
@@ -46,7 +44,7 @@ Stored = tuple[EventLogEntry, int]  # an event and its row id in the index datab
 
 
 def under_home(base_dir: str) -> str:
-    """Return `base_dir` as an absolute path; a relative one is below `$DAGSTER_HOME`, or below the working folder without it."""
+    """Return an absolute path; a relative `base_dir` is below `$DAGSTER_HOME`, or the working folder without it."""
     return str(Path(os.environ.get("DAGSTER_HOME", ""), base_dir).absolute())
 
 
@@ -61,7 +59,7 @@ class Databases:
         self._process = os.getpid()
 
     def engine(self, url: str) -> Engine:
-        """Return the engine of the file behind `url`, opening it anew when the file was removed or replaced meanwhile."""
+        """Return the engine of the file behind `url`, a new one when the file was removed or replaced meanwhile."""
         with self._lock:
             self._forget_parent()
             known = self._engines.pop(url, None)
@@ -107,8 +105,8 @@ def _identity(url: str) -> tuple[int, int]:
 def _connected(url: str) -> Engine:
     """Return an engine whose connections stay open.
 
-    With a write-ahead log, `synchronous=NORMAL` loses no committed transaction when a process is killed; after a power cut
-    the last ones may be gone, the database is never corrupt (https://sqlite.org/pragma.html#pragma_synchronous).
+    With a write-ahead log, `synchronous=NORMAL` loses no committed transaction when a process is killed; after a
+    power cut the last ones may be gone, never the database (https://sqlite.org/pragma.html#pragma_synchronous).
     """
     engine = db.create_engine(
         url,
@@ -129,6 +127,8 @@ def _tuned(connection: Any, _: object) -> None:
 class EventLog(SqliteEventLogStorage):
     """Dagster's event log: one database per run, and an index database across runs."""
 
+    _obs: Any  # the observer of files; untyped in the base
+
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         """`base_dir` is the folder of the databases, made when missing."""
         self._databases = Databases(self._initialized)
@@ -139,14 +139,14 @@ class EventLog(SqliteEventLogStorage):
     def _initialized(self, engine: Engine) -> None:
         """Make the tables unless they are there; 1 ms when they are, where Dagster's own test takes 25 ms."""
         with engine.connect() as connection:
-            if db.inspect(connection).has_table("alembic_version"):
-                if connection.execute(db.text("SELECT count(*) FROM alembic_version")).scalar():
-                    return
+            stamped = db.text("SELECT count(*) FROM alembic_version")
+            if db.inspect(connection).has_table("alembic_version") and connection.execute(stamped).scalar():
+                return
         self._initdb(engine)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        """Yield a connection in a transaction; within one thread, a nested call joins the outer transaction of that shard."""
+        """Yield a connection in a transaction; a nested call in one thread joins the outer one of that shard."""
         connections: dict[str, Connection] = self._joined.__dict__
         if shard in connections:
             yield connections[shard]
@@ -332,7 +332,7 @@ class Storage(DagsterSqliteStorage):
         self._event_log_storage = EventLog(os.path.join(history, "runs"))
         self._schedule_storage = Schedules.from_local(os.path.join(self.base_dir, "schedules"))
         self._inst_data = inst_data
-        DagsterStorage.__init__(self)
+        super(DagsterSqliteStorage, self).__init__()  # its own would open the stock storages
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Storage:

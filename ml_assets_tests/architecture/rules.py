@@ -1,7 +1,7 @@
 """The rules of the rooms (DESIGN), as functions from a source tree to its violations.
 
-Each rule takes the modules of a tree and returns messages like `collection/collect.py:12: imports dagster; …`. The trees are parsed,
-never imported, so that a rule can be tested on a planted violation.
+Each rule takes the modules of a tree and returns messages like `collection/collect.py:12: imports dagster; …`.
+The trees are parsed, never imported, so that a rule can be tested on a planted violation.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ EXAMPLE = ("defs.flights", "replay")
 KNOW_DAGSTER = ("definitions", "problem", "source", "keys", "resources", "defs")
 HEAVY = ("feast", "mlflow", "evidently", "great_expectations", "xgboost", "sklearn", "shap", "optuna", "dlt")
 UNSAFE = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
-CLOCKS = re.compile(r"(^|\.)(datetime\.(now|utcnow|today)|date\.today|time\.(time|time_ns)|Timestamp\.(now|utcnow|today))$")
-FLIGHTS_WORDS = re.compile(r"(?<![a-z])(flights?|nycflights\w*|tailnum|carriers?|airlines?|airports?)(?![a-z])", re.IGNORECASE)
+CLOCKS = re.compile(
+    r"(^|\.)(datetime\.(now|utcnow|today)|date\.today|time\.(time|time_ns)|Timestamp\.(now|utcnow|today))$"
+)
+FLIGHTS_WORDS = re.compile(
+    r"(?<![a-z])(flights?|nycflights\w*|tailnum|carriers?|airlines?|airports?)(?![a-z])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ def _arrows(module: Module) -> Iterator[tuple[Import, str]]:
 
 
 def _may_import(module: Module, found: Import, room: str) -> bool:
-    """`resources` is the boundary: assets and everything above hold it, and it reaches the plain modules of the stages."""
+    """`resources` is the boundary: assets and everything above hold it; it reaches the stages' plain modules."""
     if room == module.room:
         return True
     if room == "resources":
@@ -214,7 +218,7 @@ def only_the_example_knows_flights(tree: Sequence[Module]) -> list[str]:
     return [
         module.at(line, f"{name!r} belongs to the flights example; only defs/flights, feature_repo and replay know it")
         for module in tree
-        if not module.within(*EXAMPLE, "cli")
+        if not module.within(*EXAMPLE)
         for line, name in _names(module.tree)
         if FLIGHTS_WORDS.search(name.replace("in_flight", "").replace("_", " "))
     ]

@@ -1,4 +1,4 @@
-"""The repository that ships, in a copy: it applies, its declarations fit what is computed, and retrieval goes through it."""
+"""The repository that ships, in a copy: it applies, its declarations fit what is computed, retrieval works on it."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_unknown_services_and_places_are_refused_by_name(applied: Path, tmp_path
     with pytest.raises(FeatureError, match=r"is no Feast repository: it has no feature_store.yaml"):
         apply(tmp_path)
     shutil.copy(applied / "feature_store.yaml", tmp_path)
-    with pytest.raises(FeatureError, match="has not been applied; call `retrieval.apply` or run `feast apply` there"):
+    with pytest.raises(FeatureError, match=r"has not been applied; call `retrieval.apply` or run `feast apply` there"):
         historical_features(tmp_path, SERVICE, observed(1))
 
 
@@ -163,8 +163,4 @@ def test_feasts_own_command_applies_a_fresh_clone_and_then_finds_nothing_to_do(r
 
     assert "Created feature service flight_delay_v1" in feast("apply")
     assert "feature view" not in feast("plan")
-    assert historical_schema(repo) == 7
-
-
-def historical_schema(repo: Path) -> int:
-    return len(view_schemas(repo, service=SERVICE))
+    assert len(view_schemas(repo, service=SERVICE)) == 7

@@ -13,7 +13,17 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, RequestSource, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    RepoConfig,
+    RequestSource,
+    ValueType,
+)
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.on_demand_feature_view import on_demand_feature_view
@@ -204,7 +214,7 @@ def test_on_demand_views_are_computed_on_top(tmp_path: Path, parquet: Path) -> N
     store = feast_store(tmp_path, [view, scaled])
     found = join(store, ASKED.with_columns(factor=10.0), ["v:x", "scaled:scaled"])
     assert found["scaled"].fill_nan(None).to_list()[:3] == pytest.approx([4.0, 2.0, 1.0])
-    with pytest.raises(FeatureError, match="no column .'factor'"):
+    with pytest.raises(FeatureError, match=r"no column .'factor'"):
         join(store, ASKED, ["v:x", "scaled:scaled"])
 
 
@@ -347,7 +357,10 @@ def test_bad_questions_are_refused_by_name(store: FeatureStore, observations: An
         (None, r"feature view 'v': no Parquet file at .*v.parquet; materialize the view"),
         (TABLE.drop("x"), r"feature view 'v': no column \['x'\]"),
         (TABLE.with_columns(x=pl.lit("high")), "column 'x' is String, but feature 'x' is declared Float64"),
-        (TABLE.with_columns(pl.col("event_timestamp").dt.replace_time_zone(None)), "'event_timestamp' has no time zone"),
+        (
+            TABLE.with_columns(pl.col("event_timestamp").dt.replace_time_zone(None)),
+            "'event_timestamp' has no time zone",
+        ),
     ],
 )
 def test_bad_tables_are_refused_by_name(tmp_path: Path, table: pl.DataFrame | None, message: str) -> None:
@@ -366,7 +379,7 @@ def test_feast_itself_refuses_an_unknown_feature(store: FeatureStore) -> None:
 def test_a_lake_table_without_data_says_so(tmp_path: Path) -> None:
     Lake(str(tmp_path / "lake")).write("features/other", TABLE, written_at=START)
     store = feast_store(tmp_path, [feature_view(source("lake/features/v"))])
-    with pytest.raises(FeatureError, match="lake table 'features/v' in .* has no data; materialize it first"):
+    with pytest.raises(FeatureError, match=r"lake table 'features/v' in .* has no data; materialize it first"):
         join(store, ASKED)
 
 

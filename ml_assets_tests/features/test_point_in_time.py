@@ -44,7 +44,9 @@ def view(frame: pl.DataFrame, *, by: str = "ab", ttl: int | None = None, output:
     return ViewJoin("v", frame.lazy(), keys={key: key for key in by}, features={"x": output}, ttl=limit)
 
 
-def reference(row: dict[str, Any], rows: pl.DataFrame, by: str, ttl: int | None, known: datetime | None) -> float | None:
+def reference(
+    row: dict[str, Any], rows: pl.DataFrame, by: str, ttl: int | None, known: datetime | None
+) -> float | None:
     """Return the value for one observation, by looking at every row."""
     best = None
     for number, other in enumerate(rows.iter_rows(named=True)):
@@ -73,7 +75,9 @@ def test_it_equals_the_brute_force_reference(
 
 @settings(max_examples=100, deadline=None)
 @given(observed_rows, stored_rows, ttls)
-def test_known_at_event_time_is_the_reference_asked_row_by_row(asked: list[Any], rows: list[Any], ttl: int | None) -> None:
+def test_known_at_event_time_is_the_reference_asked_row_by_row(
+    asked: list[Any], rows: list[Any], ttl: int | None
+) -> None:
     observations, table = observed(asked), stored(rows)
     found = point_in_time_join(observations, [view(table, ttl=ttl)], known_at_event_time=True)
     wanted = [reference(row, table, "ab", ttl, row["event_timestamp"]) for row in observations.iter_rows(named=True)]

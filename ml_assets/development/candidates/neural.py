@@ -44,7 +44,8 @@ class Neural(Candidate):
     ) -> FittedModel:
         matrix, y = encoder.dense(train), labels(train, label, both=True)
         watched = validation[sampled(validation.height, self.validation_rows, seed)]
-        with limited(threads):
+        # One thread whatever is allowed: batches are small, and on two busy cores two of BLAS took ten times as long.
+        with limited(1):
             network, kept = self._train(matrix, y, encoder.dense(watched), labels(watched, label), seed)
             like = matrix[sampled(len(matrix), PARITY_ROWS, seed)]
             reference = network.predict_proba(like)[:, 1]

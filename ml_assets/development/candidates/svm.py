@@ -84,8 +84,8 @@ class Svm(Candidate):
         linear = LinearSVC(C=self.linear_penalty, dual=False, random_state=seed)
         machine = Pipeline([("kernel", kernel), ("linear", linear)]).fit(matrix[inside], y[inside])
         chosen = (
-            f"approximate: {len(y)} rows are more than {self.exact_rows}; Nystroem, {kernel.n_components} components, and "
-            f"a linear machine on {len(inside)} sampled rows, calibrated on {len(outside)} others"
+            f"approximate: {len(y)} rows are more than {self.exact_rows}; Nystroem, {kernel.n_components} components, "
+            f"and a linear machine on {len(inside)} sampled rows, calibrated on {len(outside)} others"
         )
         return machine, _platt(machine.decision_function(matrix[outside]), y[outside]), chosen
 
