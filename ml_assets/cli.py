@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
-    replay.add_argument("--faults", action="store_true", help="and one broken delivery of each kind, beside the last days")
+    replay.add_argument(
+        "--faults", action="store_true", help="and one broken delivery of each kind, beside the last days"
+    )
     replay.set_defaults(run=_replay)
     return parser
 

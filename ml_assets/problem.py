@@ -39,8 +39,12 @@ class FeatureSet(dg.Model, dg.Resolvable):
     """Which Feast feature service the model sees, beside what the observations know, and the views it is made of."""
 
     service: str
-    views: Sequence[str] = Field(description="the service's feature views; a training set refuses a service with others")
-    ignore: Sequence[str] = Field(default=(), description="columns of the observations that serve to look up, not to learn")
+    views: Sequence[str] = Field(
+        description="the service's feature views; a training set refuses a service with others"
+    )
+    ignore: Sequence[str] = Field(
+        default=(), description="columns of the observations that serve to look up, not to learn"
+    )
 
 
 class Split(dg.Model, dg.Resolvable):
@@ -74,7 +78,9 @@ class Monitoring(dg.Model, dg.Resolvable):
 
     drift: Drift = Drift()
     cron: str = "0 7 * * 1"
-    tolerance: float = Field(default=0.03, description="realised metric below the test's by more than this is a warning")
+    tolerance: float = Field(
+        default=0.03, description="realised metric below the test's by more than this is a warning"
+    )
 
 
 class Retrain(dg.Model, dg.Resolvable):
@@ -119,7 +125,9 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     success: Success = Success()
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
-    value: Mapping[str, Any] = Field(default={}, description="what outcomes are worth, e.g. {true_positive: 40, currency: USD}")
+    value: Mapping[str, Any] = Field(
+        default={}, description="what outcomes are worth, e.g. {true_positive: 40, currency: USD}"
+    )
     seed: int = 2013
 
     @field_validator("name")

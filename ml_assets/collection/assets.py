@@ -23,6 +23,7 @@ BATCH = "ml_assets/batch"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 FILES = "files"
 CHAMPION = "champion"
+MOST_ENTRIES_SHOWN = 50
 
 
 def raw_asset(source: "Source") -> dg.AssetsDefinition:
@@ -38,12 +39,18 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
         owners=list(source.owners),
         kinds={"polars", "parquet"},
         tags={"stage": keys.COLLECTION},
-        metadata={PATTERN: source.pattern, DAYS: source.days or "", "columns": dg.MetadataValue.md(_columns_table(source))},
+        metadata={
+            PATTERN: source.pattern,
+            DAYS: source.days or "",
+            "columns": dg.MetadataValue.md(_columns_table(source)),
+        },
         partitions_def=daily(source.days) if source.days else None,
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=source.fresh_within_hours)),
         check_specs=[
-            *check_specs(table, "Every row fits the source's contract: columns, types, nulls, ranges, categories, key."),
+            *check_specs(
+                table, "Every row fits the source's contract: columns, types, nulls, ranges, categories, key."
+            ),
             dg.AssetCheckSpec(FILES, asset=table.split("/"), description="No delivered file is waiting in quarantine."),
         ],
     )
@@ -59,7 +66,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
         if partitions is not None:
             per_partition(context, table, manifests, partitions)
         return dg.MaterializeResult(
-            metadata=describe(manifests) | _files_metadata(done),
+            metadata=describe(manifests) | _files_metadata(done, places, source),
             check_results=[_contract_check(table, manifests), _files_check(table, places, source, partitions)],
         )
 
@@ -67,7 +74,12 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
 
 
 def landing_sensor(
-    *, job: Any, selection: dg.AssetSelection, needs_champion: dg.AssetSelection, interval: int = 30, running: bool = True
+    *,
+    job: Any,
+    selection: dg.AssetSelection,
+    needs_champion: dg.AssetSelection,
+    interval: int = 30,
+    running: bool = True,
 ) -> dg.SensorDefinition:
     """Return the sensor on the landing zone; `ml_assets.collection.watch.look` decides what it asks for.
 
@@ -136,7 +148,9 @@ def _run_request(graph: Any, request: Any, wanted: set[dg.AssetKey]) -> dg.RunRe
     idle = {
         key
         for key in wanted
-        if PATTERN in graph.get(key).metadata and not graph.get(key).is_partitioned and key.path[-1] not in request.sources
+        if PATTERN in graph.get(key).metadata
+        and not graph.get(key).is_partitioned
+        and key.path[-1] not in request.sources
     }
     selected = wanted - idle
     tags = {BATCH: request.batch, "ml_assets/files": str(request.files)}
@@ -152,14 +166,25 @@ def _columns_table(source: "Source") -> str:
     return "\n".join(["| column | type | unit | nullable | description |", "|---|---|---|---|---|", *rows])
 
 
-def _files_metadata(done: Any) -> dict[str, Any]:
+def _files_metadata(done: Any, places: Any, source: "Source") -> dict[str, Any]:
+    """Return what this run decided, and the source's ledger as it stands: counts, and what was not simply ingested."""
     from ml_assets.collection.ledger import STATUSES
 
-    counts = {f"files {status}": len(done.with_status(status)) for status in STATUSES}
-    notable = [entry for entry in done.entries if entry.status != "ingested"]
+    ledger = [entry for entry in places.ledger.entries() if entry.source == source.name]
+    counts = " · ".join(f"{sum(entry.status == status for entry in ledger)} {status}" for status in STATUSES)
+    return {
+        **{f"files {status}": len(done.with_status(status)) for status in STATUSES},
+        "decisions": dg.MetadataValue.md(_entries_table(done.entries)),
+        "ledger": dg.MetadataValue.md(f"{counts}\n\n{_entries_table(ledger)}"),
+    }
+
+
+def _entries_table(entries: Sequence[Any]) -> str:
+    notable = [entry for entry in entries if entry.status != "ingested"][-MOST_ENTRIES_SHOWN:]
+    if not notable:
+        return "every file was ingested"
     rows = [f"| {entry.name} | {entry.status} | {entry.reason} |" for entry in notable]
-    table = "\n".join(["| file | status | reason |", "|---|---|---|", *rows]) if rows else "every file was ingested"
-    return counts | {"decisions": dg.MetadataValue.md(table)}
+    return "\n".join(["| file | status | reason |", "|---|---|---|", *rows])
 
 
 def _contract_check(table: str, manifests: Mapping[str, Any]) -> dg.AssetCheckResult:
@@ -172,7 +197,11 @@ def _contract_check(table: str, manifests: Mapping[str, Any]) -> dg.AssetCheckRe
 def _files_check(table: str, places: Any, source: "Source", partitions: Sequence[str] | None) -> dg.AssetCheckResult:
     from ml_assets.collection.collect import waiting
 
-    held = [entry for entry in waiting(source.contract(), places) if partitions is None or entry.partition in {*partitions, None}]
+    held = [
+        entry
+        for entry in waiting(source.contract(), places)
+        if partitions is None or entry.partition in {*partitions, None}
+    ]
     rows = [f"| {entry.name} | {entry.reason} |" for entry in held]
     return dg.AssetCheckResult(
         check_name=FILES,

@@ -36,4 +36,3 @@ def defs() -> dg.Definitions:
         running=os.environ.get("ML_ASSETS_SENSORS", "running") == "running",
     )
     return dg.Definitions(jobs=list(defined.values()), sensors=[sensor])
-

@@ -1,6 +1,7 @@
 """Stage 7 in Dagster: the champion's predictions, day by day."""
 
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -32,6 +33,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tags={"stage": keys.DEPLOYMENT},
         partitions_def=daily(problem.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2)),
         check_specs=check_specs(table, "One prediction per observation, each a probability."),
     )
     def predictions(

@@ -41,7 +41,11 @@ def candidate_asset(problem: "MlProblem", kind: str) -> dg.AssetsDefinition:
             seed=problem.seed,
             folder=experiment.folder(f"candidates/{kind}"),
         )
-        tags = {"data_hash": experiment.data_hash, "dagster_run_id": context.run.run_id, "code_version": code_version_of_models()}
+        tags = {
+            "data_hash": experiment.data_hash,
+            "dagster_run_id": context.run.run_id,
+            "code_version": code_version_of_models(),
+        }
         run_id = tracking.open().log_candidate(problem.name, result, tags=tags)
         experiment.write(f"candidates/{kind}", result.to_dict() | {"mlflow_run_id": run_id})
         return dg.MaterializeResult(

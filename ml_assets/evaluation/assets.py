@@ -1,6 +1,6 @@
 """Stage 5 in Dagster: the challenger on the untouched test split, beside the baseline and the champion in office."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 

@@ -23,7 +23,9 @@ class View(dg.Model, dg.Resolvable):
 
     name: str
     description: str
-    compute: str = Field(description="dotted path of a function from a Polars lazy frame of `source` to the view's rows")
+    compute: str = Field(
+        description="dotted path of a function from a Polars lazy frame of `source` to the view's rows"
+    )
     source: str = Field(description="the table it is computed from, such as clean/flights")
     entity: Sequence[str] = Field(description="join key columns")
     lookback_days: int = Field(default=0, description="days of `source` before a day on which the day's rows depend")
@@ -134,7 +136,9 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         split = problem.split
         windows = split_windows(as_known_at=now, train=split.train, validation=split.validation, test=split.test)
         rows = training_rows(store.scan(observed), windows, as_known_at=now)
-        frame = feature_store.historical(problem.features.service, rows.labelled, as_known_at=now, views=problem.features.views)
+        frame = feature_store.historical(
+            problem.features.service, rows.labelled, as_known_at=now, views=problem.features.views
+        )
         written = write_checked(
             store,
             table,

@@ -1,5 +1,6 @@
 """Stage 8 in Dagster: drift of what the champion sees, and how it really did once the outcomes are known."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,7 +18,7 @@ DRIFT, PERFORMANCE = "no_drift", "performance_within_tolerance"
 
 def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     """Return `<problem>/drift_report`: each window of predictions against the training data, feature by feature."""
-    table = keys.problem(problem.name, "drift_report")
+    table, declared = keys.problem(problem.name, "drift_report"), problem.monitoring.drift
 
     @dg.asset(
         key=table.split("/"),
@@ -30,6 +31,7 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         group_name=keys.MONITORING,
         owners=list(problem.owners),
         kinds={"evidently", "polars"},
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=declared.window_days + 1)),
         tags={"stage": keys.MONITORING},
         check_specs=[
             dg.AssetCheckSpec(DRIFT, asset=table.split("/"), description="The latest window has not drifted.")
@@ -46,7 +48,6 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         from ml_assets.monitoring.watching import latest_drift, report_drift
         from ml_assets.packaging.champion import in_office
 
-        declared = problem.monitoring.drift
         policy = DriftPolicy(minimum_rows=declared.minimum_rows, psi=declared.psi, share=declared.share)
         made = report_drift(
             lake.open(),

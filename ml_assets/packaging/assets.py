@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.development.assets import candidate_results, code_version_of_models, features_of, metric_of, open_experiment
+from ml_assets.development.assets import (
+    candidate_results,
+    code_version_of_models,
+    features_of,
+    metric_of,
+    open_experiment,
+)
 from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
@@ -76,9 +82,7 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         kinds={"mlflow"},
         tags={"stage": keys.PACKAGING},
     )
-    def champion(
-        lake: LakeResource, models: FilesResource, tracking: TrackingResource
-    ) -> dg.MaterializeResult:
+    def champion(lake: LakeResource, models: FilesResource, tracking: TrackingResource) -> dg.MaterializeResult:
         from ml_assets.packaging.champion import incumbent, promote, tags_of
         from ml_assets.packaging.promotion import boundaries, decide
 

@@ -49,9 +49,13 @@ def incumbent(tracking: Tracking, problem: str) -> Champion | None:
     found = tracking.champion(problem)
     if found is None:
         return None
-    missing = [name for name in (FITTED_UNTIL, LIVE_FROM, TEST_METRICS, BUNDLE_DIGEST, DATA_HASH) if name not in found.tags]
+    missing = [
+        name for name in (FITTED_UNTIL, LIVE_FROM, TEST_METRICS, BUNDLE_DIGEST, DATA_HASH) if name not in found.tags
+    ]
     if missing:
-        raise ChampionError(f"{problem} version {found.version}: the registry lacks tags {missing}; promote it by job train")
+        raise ChampionError(
+            f"{problem} version {found.version}: the registry lacks tags {missing}; promote it by job train"
+        )
     return Champion(
         version=found.version,
         bundle=load_bundle(Path(found.source), digest=found.tags[BUNDLE_DIGEST]),
@@ -77,7 +81,12 @@ def promote(
 
 
 def tags_of(
-    *, data_hash: str, fitted_until: datetime, live_from: datetime, test_metrics: Mapping[str, float | None], reason: str
+    *,
+    data_hash: str,
+    fitted_until: datetime,
+    live_from: datetime,
+    test_metrics: Mapping[str, float | None],
+    reason: str,
 ) -> dict[str, str]:
     """Return the tags that a champion's version carries in the registry."""
     known = {name: value for name, value in test_metrics.items() if value is not None}

@@ -1,7 +1,7 @@
 """Stage 3 in Dagster: clean tables and a problem's observations."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 

@@ -81,7 +81,8 @@ def deliver(root: Path, until: date, *, now: datetime | None = None, faults: boo
         clock.set(now or delivered_at(until))
     delivered = world.deliver_days(missing)
     broken = [fault(world, until - timedelta(days=place % 7)) for place, fault in enumerate(FAULTS)] if faults else []
-    return f"{len(delivered)} files for {len(missing)} days up to {until}, {len(broken)} broken ones; now is {clock.now():%Y-%m-%d %H:%M} UTC"
+    told = f"{len(delivered)} files for {len(missing)} days up to {until}, {len(broken)} broken ones"
+    return f"{told}; now is {clock.now():%Y-%m-%d %H:%M} UTC"
 
 
 def weeks() -> list[date]:
@@ -162,7 +163,9 @@ def _wait(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + WEEK_TIMEOUT
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} was not taken in within {WEEK_TIMEOUT:.0f} s; look at the sensor's ticks in the web UI")
+            raise TimeoutError(
+                f"{what} was not taken in within {WEEK_TIMEOUT:.0f} s; look at the sensor's ticks in the web UI"
+            )
         time.sleep(0.5)
 
 

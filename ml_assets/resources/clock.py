@@ -28,7 +28,9 @@ class Clock:
         if self._file is None:
             raise ValueError("the system's clock cannot be set; give the clock a replay file")
         if self._file.is_file() and now < self.now():
-            raise ValueError(f"time {now.isoformat()} is before the replay's now {self.now().isoformat()}; run `make clean`")
+            raise ValueError(
+                f"time {now.isoformat()} is before the replay's now {self.now().isoformat()}; run `make clean`"
+            )
         self._file.parent.mkdir(parents=True, exist_ok=True)
         draft = self._file.with_suffix(".tmp")
         draft.write_text(now.astimezone(UTC).isoformat())

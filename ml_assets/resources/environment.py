@@ -13,6 +13,7 @@ from ml_assets.resources.places import (
     TrackingResource,
 )
 
+NONE = "none"  # for ML_ASSETS_REPLAY_CLOCK: the system's time
 VARIABLES = {
     "ML_ASSETS_LANDING": "data/landing",
     "ML_ASSETS_QUARANTINE": "data/quarantine",
@@ -29,6 +30,8 @@ VARIABLES = {
 def setting(name: str, root: Path) -> str:
     """Return an environment variable or its default; relative paths are below `root`, the repository."""
     value = os.environ.get(name) or VARIABLES[name]
+    if value == NONE:
+        return ""
     if value.startswith("sqlite:///") and not value.startswith("sqlite:////"):
         return f"sqlite:///{root / value.removeprefix('sqlite:///')}"
     return value if "://" in value else str(root / value)

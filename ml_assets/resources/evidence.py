@@ -46,7 +46,9 @@ def describe(manifests: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def per_partition(context: dg.AssetExecutionContext, table: str, manifests: Mapping[str, Any], partitions: Sequence[str]) -> None:
+def per_partition(
+    context: dg.AssetExecutionContext, table: str, manifests: Mapping[str, Any], partitions: Sequence[str]
+) -> None:
     """Attach each partition's own row count and version to its materialization."""
     for partition in partitions:
         manifest = manifests.get(partition)

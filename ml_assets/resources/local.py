@@ -46,7 +46,9 @@ def require_free(port: int) -> None:
     """Raise `LocalDagsterError` when something listens on the port already."""
     with socket.socket() as probe:
         if probe.connect_ex((HOST, port)) == 0:
-            raise LocalDagsterError(f"port {port} on {HOST} is taken; end what listens there, or give --port another one")
+            raise LocalDagsterError(
+                f"port {port} on {HOST} is taken; end what listens there, or give --port another one"
+            )
 
 
 class LocalDagster:
@@ -61,7 +63,9 @@ class LocalDagster:
         """Return the address of the web UI."""
         return f"http://{HOST}:{self.port}"
 
-    def run(self, job: str, tags: Mapping[str, str] | None = None, progress: Callable[[int, int], None] = ignore) -> None:
+    def run(
+        self, job: str, tags: Mapping[str, str] | None = None, progress: Callable[[int, int], None] = ignore
+    ) -> None:
         """Launch a job as the web UI would and wait for its end, telling `progress(steps done, steps in all)`.
 
         Raises `LocalDagsterError` when the run does not succeed.
@@ -109,13 +113,17 @@ class LocalDagster:
 
     def _steps(self, run: dg.DagsterRun) -> tuple[int, int]:
         finished = [step for step in self.instance.get_run_step_stats(run.run_id) if step.end_time]
-        plan = run.execution_plan_snapshot_id and self.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+        plan = run.execution_plan_snapshot_id and self.instance.get_execution_plan_snapshot(
+            run.execution_plan_snapshot_id
+        )
         return len(finished), len(plan.step_keys_to_execute) if plan else len(finished)
 
     def _check(self, run: dg.DagsterRun) -> None:
         if run.status is dg.DagsterRunStatus.SUCCESS:
             return
-        failed = [step.step_key for step in self.instance.get_run_step_stats(run.run_id) if step.status.value == "FAILURE"]
+        failed = [
+            step.step_key for step in self.instance.get_run_step_stats(run.run_id) if step.status.value == "FAILURE"
+        ]
         raise LocalDagsterError(
             f"run {run.run_id} of job {run.job_name} ended as {run.status.value}, failed steps: {failed}; "
             f"`make ui` shows it at /runs/{run.run_id}"
@@ -123,13 +131,29 @@ class LocalDagster:
 
 
 @contextmanager
-def local_dagster(root: Path, *, port: int, log: Path, environ: Mapping[str, str] | None = None) -> Iterator[LocalDagster]:
+def local_dagster(
+    root: Path, *, port: int, log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[LocalDagster]:
     """Start `dagster dev` for the repository at `root`, wait until it answers, and stop it in the end."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", "workspace.yaml", "-h", HOST, "-p", str(port)]
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "dev",
+        "-w",
+        "workspace.yaml",
+        "-h",
+        HOST,
+        "-p",
+        str(port),
+    ]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, cwd=root, env={**os.environ, **(environ or {})}, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=root,
+            env={**os.environ, **(environ or {})},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         with dg.DagsterInstance.get() as instance:

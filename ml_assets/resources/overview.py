@@ -38,7 +38,11 @@ def table(found: dict[str, Any]) -> str:
         days = f"{asset['partitions']:>4} days" if asset["partitions"] else ""
         red = f"  RED: {', '.join(asset['red'][:5])}" if asset["red"] else ""
         lines.append(f"  {'made' if asset['materialized'] else 'no  '}  {name:<40} {rows:>17} {days}{red}")
-    lines += ["", "checks      " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(found["checks"]["outcomes"].items()))]
+    lines += [
+        "",
+        "checks      "
+        + ", ".join(f"{count} {outcome}" for outcome, count in sorted(found["checks"]["outcomes"].items())),
+    ]
     lines += [f"            {outcome}: {name}" for name, outcome in found["checks"]["not passed"].items()]
     lines += [line for name, problem in found["problems"].items() for line in _problem(name, problem)]
     lines += ["files       " + ", ".join(f"{count} {status}" for status, count in found["ledger"].items())]

@@ -18,7 +18,9 @@ def daily(days: str) -> dg.DailyPartitionsDefinition:
         raise ValueError(f"days: {days!r} is not an interval; write first day, slash, last day (or nothing), in order")
     if end is None:
         return dg.DailyPartitionsDefinition(start_date=start.isoformat())
-    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_date=date.fromordinal(end.toordinal() + 1).isoformat())
+    return dg.DailyPartitionsDefinition(
+        start_date=start.isoformat(), end_date=date.fromordinal(end.toordinal() + 1).isoformat()
+    )
 
 
 def upstream(table: str, *, lookback: int = 0) -> dg.AssetDep:

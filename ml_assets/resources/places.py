@@ -49,7 +49,9 @@ class FeatureStoreResource(dg.ConfigurableResource):
         apply(self.repo)
         found = sorted(view_schemas(self.repo, service))
         if found != sorted(views):
-            raise ValueError(f"feature service {service} is made of {found}, declared are {sorted(views)}; make them agree")
+            raise ValueError(
+                f"feature service {service} is made of {found}, declared are {sorted(views)}; make them agree"
+            )
         return historical_features(self.repo, service, observations, as_known_at=as_known_at, lake_url=self.lake)
 
 

@@ -1,8 +1,9 @@
 """Dagster's own SQLite storage, kept open: one engine per file, and one transaction per file for a batch of events.
 
-Dagster's stock classes open and close the database for every event: 94 ms of a no-op step, and two minutes for 15
-assets of 300 daily partitions, against 16 ms and 2.5 s here. The tables and every query stay Dagster's own, so
-`dagster` tools read the same files, and without the `storage` block in `dagster.yaml` the stock classes go on.
+Dagster's stock classes open and close the database for every event. In process, on two cores: a no-op step takes
+36 ms there and 8 ms here, with one asset check 93 ms and 13 ms; a run of 15 assets over 300 daily partitions takes
+140 s and 3 s. The tables and every query stay Dagster's own, so `dagster` tools read the same files, and without the
+`storage` block in `dagster.yaml` the stock classes go on.
 
 Configured in `dagster.yaml`; a relative `base_dir` is below `$DAGSTER_HOME`, wherever a process was started. The
 classes build on Dagster's private modules: the pin in `requirements.in` and the tests of this module guard that.

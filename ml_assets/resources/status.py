@@ -74,7 +74,6 @@ def _champion(champion: Any) -> dict[str, Any]:
     }
 
 
-
 def _plain(row: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the row with times as ISO text."""
     return row and {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
