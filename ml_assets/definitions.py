@@ -1,5 +1,6 @@
 """The entry point: what `defs/` declares, with the resources of this environment."""
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,9 @@ def defs() -> dg.Definitions:
     The tree is built from its folder instead of by `dg.load_from_defs_folder`, which also imports every component library that
     is installed (Google's clients among them, 2 s in every process) for the docs tab of the UI.
     """
+    # Chosen on purpose (STYLE): backfill policies, freshness policies, code references.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    warnings.simplefilter("ignore", dg.PreviewWarning)
     tree = dg.ComponentTree.for_project(Path(__file__))
     loaded = tree.build_defs_at_path(tree.defs_module_path)
     bound = dg.Definitions(

@@ -49,6 +49,8 @@ class Picture:
     refused: Sequence[str] = ()
     width: int = 1600
     height: int = 1000
+    click: str = ""  # a text to click on before the picture is taken
+    zoom_out: int = 0  # turns of the mouse wheel over the middle of the page
 
 
 def pictures(asset: str) -> list[Picture]:
@@ -56,13 +58,22 @@ def pictures(asset: str) -> list[Picture]:
     groups = ",".join(f"global@global:{group}" for group in keys.GROUPS)
     name = asset.rpartition("/")[2]
     return [
-        Picture("asset_graph.png", f"/asset-groups?{urlencode({'expanded': groups})}", [name], width=2600, height=1500),
+        Picture(
+            "asset_graph.png",
+            f"/asset-groups?{urlencode({'expanded': groups})}",
+            [name],
+            width=2400,
+            height=1500,
+            zoom_out=3,
+        ),
         Picture(
             "report.png",
             f"/assets/{asset}",
             [name, "Latest materialization", "Metadata"],
             ["Never materialized"],
-            height=2200,
+            width=1400,
+            height=1500,
+            click="[Show Markdown]",
         ),
     ]
 
@@ -101,6 +112,17 @@ def answer_errors(response: Response) -> list[str]:
     return [str(error.get("message")) for error in json.loads(response.text()).get("errors") or []]
 
 
+def touch(page: Page, picture: Picture) -> None:
+    """Do what the picture needs: open a dialog, make the graph smaller."""
+    if picture.click:
+        page.get_by_text(picture.click).first.click()
+        page.wait_for_timeout(2000)
+    for _ in range(picture.zoom_out):
+        page.mouse.move(picture.width / 2, picture.height / 2)
+        page.mouse.wheel(0, 200)
+        page.wait_for_timeout(500)
+
+
 def take(picture: Picture, url: str, folder: Path) -> Path:
     """Take one picture; `PictureError` when the page does not come up or shows an error."""
     from playwright.sync_api import Error
@@ -111,6 +133,7 @@ def take(picture: Picture, url: str, folder: Path) -> Path:
             for text in picture.awaited:
                 page.get_by_text(text, exact=False).first.wait_for(timeout=SECONDS * 1000)
             page.wait_for_timeout(3000)  # the graph is laid out and moves into place
+            touch(page, picture)
             page.wait_for_function("!document.body.innerText.includes('Loading')", timeout=SECONDS * 1000)
             text = page.inner_text("body")
         except Error as error:

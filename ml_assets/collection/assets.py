@@ -1,7 +1,7 @@
 """Stage 2 in Dagster: raw tables from the landing zone, and the sensor that watches it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -67,7 +67,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
             per_partition(context, table, manifests, partitions)
         return dg.MaterializeResult(
             metadata=describe(manifests) | _files_metadata(done, places, source),
-            check_results=[_contract_check(table, manifests), _files_check(table, places, source, partitions)],
+            check_results=[_contract_check(table, manifests), _files_check(table, places, source)],
         )
 
     return raw
@@ -100,7 +100,7 @@ def landing_sensor(
     ) -> dg.SkipReason | list[dg.RunRequest]:
         from ml_assets.collection.watch import look
 
-        graph = context.repository_def.asset_graph
+        graph = _graph(context)
         found = look(
             landing.open(),
             [contract for key in graph.get_all_asset_keys() if (contract := _watched(graph.get(key)))],
@@ -127,6 +127,12 @@ def _watched(node: Any) -> Any:
     return SourceContract(node.key.path[-1], pattern, (), days=days or None) if pattern else None
 
 
+def _graph(context: dg.SensorEvaluationContext) -> Any:
+    if context.repository_def is None:
+        raise ValueError("the landing sensor needs its repository; give build_sensor_context(repository_def=…)")
+    return context.repository_def.asset_graph
+
+
 def _in_flight(instance: dg.DagsterInstance) -> list[str]:
     filters = dg.RunsFilter(tags={COLLECTS: "true"}, statuses=list(NOT_FINISHED_STATUSES))
     return [run.run_id for run in instance.get_runs(filters, limit=1)]
@@ -137,14 +143,14 @@ def _failures(instance: dg.DagsterInstance) -> dict[str, int]:
     return Counter(run.tags.get(BATCH, "") for run in instance.get_runs(filters, limit=100))
 
 
-def _without_champion(graph: Any, instance: dg.DagsterInstance, keys_: set[dg.AssetKey]) -> set[dg.AssetKey]:
+def _without_champion(graph: Any, instance: dg.DagsterInstance, keys_: Set[dg.AssetKey]) -> set[dg.AssetKey]:
     """Return those of the keys whose problem has no champion yet."""
     champions = {key.path[0]: key for key in graph.get_all_asset_keys() if key.path[-1] == CHAMPION}
     missing = {name for name, key in champions.items() if instance.get_latest_materialization_event(key) is None}
     return {key for key in keys_ if key.path[0] in missing}
 
 
-def _run_request(graph: Any, request: Any, wanted: set[dg.AssetKey]) -> dg.RunRequest:
+def _run_request(graph: Any, request: Any, wanted: Set[dg.AssetKey]) -> dg.RunRequest:
     idle = {
         key
         for key in wanted
@@ -194,14 +200,10 @@ def _contract_check(table: str, manifests: Mapping[str, Any]) -> dg.AssetCheckRe
     return check_result(merge(verdicts), table=table)
 
 
-def _files_check(table: str, places: Any, source: "Source", partitions: Sequence[str] | None) -> dg.AssetCheckResult:
+def _files_check(table: str, places: Any, source: "Source") -> dg.AssetCheckResult:
     from ml_assets.collection.collect import waiting
 
-    held = [
-        entry
-        for entry in waiting(source.contract(), places)
-        if partitions is None or entry.partition in {*partitions, None}
-    ]
+    held = waiting(source.contract(), places)
     rows = [f"| {entry.name} | {entry.reason} |" for entry in held]
     return dg.AssetCheckResult(
         check_name=FILES,

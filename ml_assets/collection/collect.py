@@ -85,10 +85,10 @@ def expected_day(contract: SourceContract, name: str, now: datetime) -> str | No
 def waiting(contract: SourceContract, places: Landing) -> list[Entry]:
     """Return the quarantined deliveries that no later good delivery has made good."""
     live = places.ledger.live(contract.name)
-    held = [entry for entry in places.ledger.entries() if (entry.source, entry.status) == (contract.name, "quarantined")]
-    return [
-        entry for entry in held if entry.partition not in live or live[entry.partition].landed_at < entry.landed_at
+    held = [
+        entry for entry in places.ledger.entries() if (entry.source, entry.status) == (contract.name, "quarantined")
     ]
+    return [entry for entry in held if entry.partition not in live or live[entry.partition].landed_at < entry.landed_at]
 
 
 def collect(

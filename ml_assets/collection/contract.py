@@ -84,7 +84,9 @@ def check_day(frame: pl.DataFrame, contract: SourceContract, day: str | None) ->
     strangers = frame.filter(pl.date(*contract.day_columns).dt.to_string() != day)
     if strangers.height:
         found = strangers.select(pl.date(*contract.day_columns).dt.to_string()).to_series()[0]
-        raise ContractError(f"{strangers.height} rows are of another day than {day}, such as {found}; split them by day")
+        raise ContractError(
+            f"{strangers.height} rows are of another day than {day}, such as {found}; split them by day"
+        )
 
 
 def check_expected(day: str | None, contract: SourceContract, *, now: datetime) -> None:
@@ -138,7 +140,9 @@ def _compare_columns(found: Sequence[str], declared: Sequence[str]) -> None:
     unknown = [name for name in found if name not in declared]
     if missing:
         hints = [_hint(name, unknown) for name in missing]
-        raise ContractError(f"column{'s' * (len(missing) > 1)} missing: {', '.join(hints)}; deliver all declared columns")
+        raise ContractError(
+            f"column{'s' * (len(missing) > 1)} missing: {', '.join(hints)}; deliver all declared columns"
+        )
     if unknown:
         raise ContractError(f"unknown columns {unknown}; declare them in the source's contract or leave them out")
 
@@ -165,7 +169,9 @@ def _cast(values: pl.Series, wanted: pl.DataType) -> pl.Series:
     if isinstance(wanted, pl.Datetime):
         return values.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
     if wanted == pl.Boolean:
-        return values.str.to_lowercase().replace_strict({"true": True, "false": False, "1": True, "0": False}, default=None)
+        return values.str.to_lowercase().replace_strict(
+            {"true": True, "false": False, "1": True, "0": False}, default=None
+        )
     return values.cast(wanted, strict=False)
 
 

@@ -81,7 +81,9 @@ class Ledger:
 
     def live(self, source: str) -> dict[str | None, Entry]:
         """Return the ingested delivery behind each partition of a source."""
-        return {entry.partition: entry for entry in self.entries() if (entry.source, entry.status) == (source, "ingested")}
+        return {
+            entry.partition: entry for entry in self.entries() if (entry.source, entry.status) == (source, "ingested")
+        }
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Add decisions, all or none. A later decision about the same delivery replaces the earlier one."""

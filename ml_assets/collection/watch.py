@@ -64,9 +64,7 @@ def _requests(
     count = sum(map(len, new.values()))
     if not stretches:
         return [Request(f"{batch}-{failed}", batch, sources, count, None, None)]
-    return [
-        Request(f"{batch}-{failed}-{first}", batch, sources, count, first, last) for first, last in stretches
-    ]
+    return [Request(f"{batch}-{failed}-{first}", batch, sources, count, first, last) for first, last in stretches]
 
 
 def _stretches(

@@ -43,6 +43,8 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tracking: TrackingResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
+        import polars as pl
+
         from ml_assets.deployment.scoring import IN_SAMPLE, predictions_suite, score
         from ml_assets.packaging.champion import in_office
         from ml_assets.preparation.observations import without_outcome
@@ -78,7 +80,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             | {
                 "model_version": champion.version,
                 "rows in sample": int(scored[IN_SAMPLE].sum()),
-                "mean score": float(scored["score"].mean() or 0.0),
+                "mean score": scored.select(pl.col("score").mean()).item() or 0.0,
             },
             check_results=[check_result(written.verdict, table=table)],
         )

@@ -27,7 +27,9 @@ class Scorer(Protocol):
         """Return the probability of the positive class for each row."""
 
 
-def score(frame: pl.DataFrame, model: Scorer, *, version: str, fitted_until: datetime, keep: Sequence[str]) -> pl.DataFrame:
+def score(
+    frame: pl.DataFrame, model: Scorer, *, version: str, fitted_until: datetime, keep: Sequence[str]
+) -> pl.DataFrame:
     """Return one prediction for each row of `frame` (observations with features), in its order.
 
     Kept are the columns `keep`, the moment of prediction, and the features that the model saw. `in_sample` marks rows from

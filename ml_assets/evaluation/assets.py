@@ -1,11 +1,13 @@
 """Stage 5 in Dagster: the challenger on the untouched test split, beside the baseline and the champion in office."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ml_assets import keys
 from ml_assets.development.assets import candidate_results, metric_of, open_experiment
+from ml_assets.resources.evidence import file
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         experiment.write("evaluation_report", {"report": found.report.to_json(), "threshold": found.report.threshold})
         page = write_html(found, reports.folder(problem.name) / "evaluation_report.html")
         metric = metric_of(problem)
+        images = plots(found, metric, target=problem.success.at_least)
         verdicts = gates(
             found.report, metric, at_least=problem.success.at_least, margin=problem.success.beats_baseline_by
         )
@@ -64,12 +67,8 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 "rows": found.report.rows,
                 "data_hash": manifest.version,
                 **{f"test {name}": value for name, value in found.report.metrics.items() if value is not None},
-                "report": dg.MetadataValue.md(found.report.markdown()),
-                **{
-                    name: dg.MetadataValue.md(image)
-                    for name, image in plots(found, metric, target=problem.success.at_least).items()
-                },
-                "evidently": dg.MetadataValue.path(str(page)),
+                "report": dg.MetadataValue.md(_with_plots(found.report.markdown(), images)),
+                "evidently": file(page),
             },
             check_results=[
                 dg.AssetCheckResult(check_name=gate.name, passed=gate.passed, description=gate.reason)
@@ -78,3 +77,9 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return evaluation_report
+
+
+def _with_plots(text: str, images: Mapping[str, str]) -> str:
+    """Return the report with its plots behind the summary, before the tables."""
+    summary, blank, tables = text.partition("\n\n")
+    return f"{summary}{blank}{' '.join(images.values())}\n\n{tables}"

@@ -184,12 +184,20 @@ class Lake:
         if not files:
             which = f" in partitions {_short(partitions)}" if partitions is not None else ""
             raise MissingPartitionError(f"{self.url}: table {table!r} has no data{which}; materialize it first")
+        if not self.store.polars_reads:
+            return pl.concat(self._fetched(file, partition_column) for file in files)
         frame = pl.scan_parquet(
             files, missing_columns="insert", extra_columns="ignore", glob=False, include_file_paths=partition_column
         )
         if partition_column is None:
             return frame
         return frame.with_columns(pl.col(partition_column).str.split("/").list.get(-2).alias(partition_column))
+
+    def _fetched(self, file: str, partition_column: str | None) -> pl.LazyFrame:
+        """Read one file through the store, where Polars cannot."""
+        frame = pl.scan_parquet(io.BytesIO(self.store.read(file.removeprefix(f"{self.url}/"))))
+        partition = pl.lit(file.split("/")[-2])
+        return frame if partition_column is None else frame.with_columns(partition.alias(partition_column))
 
     def read(
         self,

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+NATIVE = ("gs", "gcs", "s3", "az", "abfs")  # schemes that Polars reads itself
+
 
 class PreconditionFailed(ValueError):
     """The object changed (or appeared) since it was read: somebody else wrote it first. Read again and retry."""
@@ -54,6 +56,12 @@ class Store:
         if self.is_local:
             return str(self._local(name))
         return f"{self.url}/{_safe(name)}"
+
+    @property
+    def polars_reads(self) -> bool:
+        """Tell whether Polars reads this URL by itself; emulators and exotic schemes it does not."""
+        scheme = self.url.split("://", 1)[0]
+        return self.is_local or (scheme in NATIVE and "STORAGE_EMULATOR_HOST" not in os.environ)
 
     def exists(self, name: str) -> bool:
         """Tell whether the object is there."""

@@ -7,6 +7,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.development.assets import metric_of
+from ml_assets.resources.evidence import file
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
 
@@ -167,7 +168,7 @@ def _drift_metadata(made: Any, latest: Any) -> dict[str, Any]:
         "rows": latest.rows,
         "drifted features": len(latest.drifted),
         "effects": dg.MetadataValue.md(f"{as_markdown(plot, 'drift')}\n\n{latest.markdown}"),
-        "evidently": dg.MetadataValue.path(latest.html),
+        "evidently": file(latest.html),
     }
 
 

@@ -118,7 +118,7 @@ def latest_drift(lake: Lake, problem: str) -> LatestDrift | None:
         last=first["window_last"],
         verdict=first["window_verdict"],
         reason=first["window_reason"],
-        rows=int(frame["current_rows"].max() or 0),
+        rows=frame.select(pl.col("current_rows").max()).item() or 0,
         limit=first["limit"],
         html=first["html"],
         frame=frame,

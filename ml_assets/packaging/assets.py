@@ -13,6 +13,7 @@ from ml_assets.development.assets import (
     metric_of,
     open_experiment,
 )
+from ml_assets.resources.evidence import file
 from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             metadata={
                 "model": winner,
                 "digest": built.digest,
-                "folder": dg.MetadataValue.path(built.folder),
+                "folder": file(built.folder),
                 "files": dg.MetadataValue.md(_files_table(built)),
             },
             data_version=dg.DataVersion(built.digest[:20]),

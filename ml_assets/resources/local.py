@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.execution.stats import StepEventStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 HOST = "127.0.0.1"
@@ -122,7 +123,9 @@ class LocalDagster:
         if run.status is dg.DagsterRunStatus.SUCCESS:
             return
         failed = [
-            step.step_key for step in self.instance.get_run_step_stats(run.run_id) if step.status.value == "FAILURE"
+            step.step_key
+            for step in self.instance.get_run_step_stats(run.run_id)
+            if step.status is StepEventStatus.FAILURE
         ]
         raise LocalDagsterError(
             f"run {run.run_id} of job {run.job_name} ended as {run.status.value}, failed steps: {failed}; "
