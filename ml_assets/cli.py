@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(given: argparse.Namespace) -> None:
     from ml_assets.replay.demo import demo
 
-    demo(ROOT, port=given.port, ui=not given.no_ui)
+    demo(ROOT, port=given.port, ui=not given.no_ui, tell=_tell)
 
 
 def _ui(given: argparse.Namespace) -> None:
@@ -64,13 +64,21 @@ def _ui(given: argparse.Namespace) -> None:
     serve(ROOT, port=given.port)
 
 
+def _tell() -> str:
+    """Return the state as a table."""
+    from ml_assets.definitions import defs
+    from ml_assets.resources.overview import current, table
+
+    return table(current(defs(), ROOT))
+
+
 def _status(given: argparse.Namespace) -> None:
     import json
 
-    from ml_assets.resources.overview import current, table
+    from ml_assets.definitions import defs
+    from ml_assets.resources.overview import current
 
-    found = current(ROOT)
-    print(json.dumps(found, indent=1) if given.json else table(found))
+    print(json.dumps(current(defs(), ROOT), indent=1) if given.json else _tell())
 
 
 def _replay(given: argparse.Namespace) -> None:

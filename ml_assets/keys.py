@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from itertools import pairwise
 
 RAW, CLEAN, FEATURES = "raw", "clean", "features"
 
@@ -78,10 +79,10 @@ def ranges(partitions: Iterable[str], *, most: int) -> list[tuple[str, str]]:
     ordered = sorted(date.fromisoformat(partition) for partition in set(partitions))
     if not ordered:
         return []
-    gaps = [(later - earlier).days for earlier, later in zip(ordered, ordered[1:], strict=False)]
+    gaps = [(later - earlier).days for earlier, later in pairwise(ordered)]
     widest = sorted((gap for gap in gaps if gap > 1), reverse=True)[: most - 1]
     cuts, first, found = list(widest), ordered[0], []
-    for previous, gap, following in zip(ordered, gaps, ordered[1:], strict=False):
+    for (previous, following), gap in zip(pairwise(ordered), gaps, strict=True):
         if gap in cuts:
             cuts.remove(gap)
             found.append((day(first), day(previous)))

@@ -27,8 +27,12 @@ class Cleaning(dg.Model, dg.Resolvable):
     """How the raw table becomes the clean one."""
 
     derive: str | None = Field(default=None, description="dotted path of a function over Polars lazy frames")
-    uses: Sequence[str] = Field(default=(), description="unpartitioned tables that `derive` takes besides, e.g. raw/airports")
-    plausible: Mapping[str, Sequence[float]] = Field(default={}, description="column: [lowest, highest]; outside becomes null")
+    uses: Sequence[str] = Field(
+        default=(), description="unpartitioned tables that `derive` takes besides, e.g. raw/airports"
+    )
+    plausible: Mapping[str, Sequence[float]] = Field(
+        default={}, description="column: [lowest, highest]; outside becomes null"
+    )
     key: Sequence[str] | None = Field(default=None, description="default: the source's key")
     expectations: Sequence[Mapping[str, Any]] = Field(default=(), description="Great Expectations: {type, kwargs}")
 
@@ -61,9 +65,13 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     columns: Sequence[Column]
     description: str = ""
     owners: Sequence[str] = ()
-    days: str | None = Field(default=None, description="first and last day, 2013-01-01/2013-12-31, when files are daily")
+    days: str | None = Field(
+        default=None, description="first and last day, 2013-01-01/2013-12-31, when files are daily"
+    )
     key: Sequence[str] = ()
-    day_columns: Sequence[str] = Field(default=(), description="year, month and day columns that must agree with the file")
+    day_columns: Sequence[str] = Field(
+        default=(), description="year, month and day columns that must agree with the file"
+    )
     null_values: Sequence[str] = ("", "NA")
     separator: str = ","
     fresh_within_hours: float = Field(default=36, description="raw data older than this is stale")
@@ -87,12 +95,18 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
         if twice:
             raise ValueError(f"source {self.name}: columns {twice} are declared twice; keep one of each")
         cleaning = self.clean or Cleaning()
-        for field, used in {"key": self.key, "day_columns": self.day_columns, "clean.plausible": cleaning.plausible}.items():
+        for field, used in {
+            "key": self.key,
+            "day_columns": self.day_columns,
+            "clean.plausible": cleaning.plausible,
+        }.items():
             unknown = [name for name in used if name not in names]
             if unknown:
                 raise ValueError(f"source {self.name}: {field} names {unknown}, which are not among columns {names}")
         if ("{day}" in self.pattern) != (self.days is not None):
-            raise ValueError(f"source {self.name}: a pattern with {{day}} needs days, and days need a pattern with {{day}}")
+            raise ValueError(
+                f"source {self.name}: a pattern with {{day}} needs days, and days need a pattern with {{day}}"
+            )
 
     def contract(self) -> Any:
         """Return the plain `SourceContract` that readers work with."""

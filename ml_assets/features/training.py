@@ -31,7 +31,9 @@ class TrainingRows:
 
 def training_rows(observations: pl.LazyFrame, windows: SplitWindows, *, as_known_at: datetime) -> TrainingRows:
     """Return the observations inside the windows whose label was known at `as_known_at`, in order of time."""
-    split = observations.with_columns(windows.expression(EVENT_TIMESTAMP).alias(SPLIT)).filter(pl.col(SPLIT).is_not_null())
+    split = observations.with_columns(windows.expression(EVENT_TIMESTAMP).alias(SPLIT)).filter(
+        pl.col(SPLIT).is_not_null()
+    )
     inside = observed.as_known_at(split, as_known_at).collect()
     labelled = inside.filter(pl.col(LABEL).is_not_null()).sort(EVENT_TIMESTAMP, maintain_order=True)
     found = dict(labelled[SPLIT].value_counts().iter_rows())
@@ -59,4 +61,3 @@ def training_suite(table: str, schema: Mapping[str, pl.DataType], *, key: Sequen
             *(Expectation("expect_column_values_to_not_be_null", {"column": name} | some) for name in plain),
         ],
     )
-

@@ -17,7 +17,9 @@ class ViewError(ValueError):
     """A feature function does not return what a feature view needs."""
 
 
-def compute_view(compute: Callable[[pl.LazyFrame], pl.LazyFrame], source: pl.LazyFrame, *, time_zone: str) -> pl.DataFrame:
+def compute_view(
+    compute: Callable[[pl.LazyFrame], pl.LazyFrame], source: pl.LazyFrame, *, time_zone: str
+) -> pl.DataFrame:
     """Run a feature function and add the column `_partition`: the day of `event_timestamp` in `time_zone`."""
     frame = compute(source)
     schema = frame.collect_schema()

@@ -145,7 +145,9 @@ class Lake:
 
     def partitions(self, table: str) -> list[str]:
         """Return the sorted partitions that have been written."""
-        return [name for name in self._folders(table) if name != WHOLE and self.store.exists(f"{table}/{name}/{MANIFEST}")]
+        return [
+            name for name in self._folders(table) if name != WHOLE and self.store.exists(f"{table}/{name}/{MANIFEST}")
+        ]
 
     def tables(self) -> list[str]:
         """Return the sorted names of all tables."""

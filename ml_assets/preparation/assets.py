@@ -35,9 +35,9 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
         check_specs=check_specs(table, "The cleaned rows fit their expectations."),
     )
     def clean(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult:
-        from ml_assets.preparation.cleaning import PARTITION, Repairs
+        from ml_assets.preparation.cleaning import Repairs
         from ml_assets.preparation.cleaning import clean as repair
-        from ml_assets.preparation.writing import write_checked
+        from ml_assets.preparation.writing import PARTITION, write_checked
         from ml_assets.quality import Expectation, suite_for
 
         store = lake.open()
@@ -62,7 +62,8 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
         )
         per_partition(context, table, written.manifests, partitions or ())
         return dg.MaterializeResult(
-            metadata=describe(written.manifests) | {f"repairs: {kind}": count for kind, count in cleaned.repairs.items()},
+            metadata=describe(written.manifests)
+            | {f"repairs: {kind}": count for kind, count in cleaned.repairs.items()},
             check_results=[check_result(written.verdict, table=table)],
         )
 
@@ -85,9 +86,13 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         metadata={"query": dg.MetadataValue.md(f"```sql\\n{problem.observations.query}\\n```")},
         partitions_def=daily(problem.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=check_specs(table, "The moment of prediction is there, before the outcome is known; keys are unique."),
+        check_specs=check_specs(
+            table, "The moment of prediction is there, before the outcome is known; keys are unique."
+        ),
     )
-    def observations(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult:
+    def observations(
+        context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource
+    ) -> dg.MaterializeResult:
         from ml_assets.preparation.observations import observe, suite
         from ml_assets.preparation.writing import write_checked
 

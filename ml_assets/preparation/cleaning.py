@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from ml_assets.preparation.writing import PARTITION as PARTITION
-
 
 @dataclass(frozen=True)
 class Repairs:

@@ -72,7 +72,9 @@ def check_schema(schema: Mapping[str, pl.DataType]) -> None:
         if name not in schema:
             raise ObservationsError(f"observations.query: no column {name!r}; select it as a UTC time in microseconds")
         if schema[name] != wanted:
-            raise ObservationsError(f"observations.query: column {name!r} is {schema[name]}, not {wanted}; cast it to UTC")
+            raise ObservationsError(
+                f"observations.query: column {name!r} is {schema[name]}, not {wanted}; cast it to UTC"
+            )
 
 
 def as_known_at(observations: pl.LazyFrame, moment: datetime) -> pl.LazyFrame:

@@ -28,8 +28,8 @@ SENSOR_SECONDS = "1"
 WEEK_TIMEOUT = 300.0
 
 
-def demo(root: Path, *, port: int, ui: bool) -> None:
-    """Run the main job on the recorded year, tell how it went, and serve the web UI until interrupted."""
+def demo(root: Path, *, port: int, ui: bool, tell: Callable[[], str]) -> None:
+    """Run the main job on the recorded year, print what `tell` says then, and serve the web UI until interrupted."""
     from ml_assets.resources.local import free_port, local_dagster, require_free
 
     if ui:
@@ -48,7 +48,7 @@ def demo(root: Path, *, port: int, ui: bool) -> None:
         Clock(setting("ML_ASSETS_REPLAY_CLOCK", root)).set(_midnight(LAST_DAY + timedelta(days=1)) + LABEL_DELAY)
         say.line("the last outcomes become known: job monitor")
         running.run("monitor", progress=say.steps)
-        _summary(root, running.url, ui, say.seconds)
+        _summary(tell(), running.url, ui, say.seconds)
         if ui:
             running.process.wait()
 
@@ -143,10 +143,8 @@ def _week(root: Path, running: Any, say: _Progress, number: int, last: date) -> 
     say.line(f"week {number} of {len(weeks())}, up to {last}: {headline(root, PROBLEM)}")
 
 
-def _summary(root: Path, url: str, ui: bool, seconds: float) -> None:
-    from ml_assets.resources.overview import current, table
-
-    print(f"\n{table(current(root))}\n")
+def _summary(told: str, url: str, ui: bool, seconds: float) -> None:
+    print(f"\n{told}\n")
     where: Sequence[tuple[str, str]] = [
         ("the asset graph", f"{url}/asset-groups" if ui else "make ui, then http://127.0.0.1:3000/asset-groups"),
         ("the evaluation report", f"data/reports/{PROBLEM}/evaluation_report.html"),

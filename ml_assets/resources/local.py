@@ -1,5 +1,6 @@
 """A local Dagster: web UI, daemon and code server as one process tree on loopback; jobs launched through its API."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.execution.stats import StepEventStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 HOST = "127.0.0.1"
@@ -122,15 +122,29 @@ class LocalDagster:
     def _check(self, run: dg.DagsterRun) -> None:
         if run.status is dg.DagsterRunStatus.SUCCESS:
             return
-        failed = [
-            step.step_key
-            for step in self.instance.get_run_step_stats(run.run_id)
-            if step.status is StepEventStatus.FAILURE
-        ]
         raise LocalDagsterError(
-            f"run {run.run_id} of job {run.job_name} ended as {run.status.value}, failed steps: {failed}; "
+            f"run {run.run_id} of job {run.job_name} ended as {run.status.value}: {'; '.join(self._failures(run))}; "
             f"`make ui` shows it at /runs/{run.run_id}"
         )
+
+    def _failures(self, run: dg.DagsterRun) -> list[str]:
+        """Return why steps failed: the first line of each cause, and what blocking checks said."""
+        told = []
+        kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+        for entry in self.instance.all_logs(run.run_id, of_type=kinds):
+            event = entry.get_dagster_event()
+            detail = event.event_specific_data
+            if isinstance(detail, dg.AssetCheckEvaluation):
+                told += (
+                    []
+                    if detail.passed
+                    else [f"check {detail.asset_key.to_user_string()}: {detail.check_name} {detail.description}"]
+                )
+            else:
+                error = getattr(detail, "error", None)
+                cause = getattr(error, "cause", None) or error
+                told.append(f"step {event.step_key}: {cause.message.strip().splitlines()[0] if cause else 'no reason'}")
+        return told
 
 
 @contextmanager
@@ -140,7 +154,9 @@ def local_dagster(
     """Start `dagster dev` for the repository at `root`, wait until it answers, and stop it in the end."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [
-        str(Path(sys.executable).with_name("dagster")),
+        sys.executable,
+        "-m",
+        "dagster",
         "dev",
         "-w",
         "workspace.yaml",
@@ -185,11 +201,10 @@ def _wait_until(true: Callable[[], bool], seconds: float, otherwise: str) -> Non
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process tree that we started: politely first."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(STOP_SECONDS)
+    """End the process tree that we started: politely first, then whatever is left of its group."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(STOP_SECONDS)

@@ -6,14 +6,13 @@ from typing import Any
 import dagster as dg
 
 
-def current(root: Path) -> dict[str, Any]:
-    """Return the state of the deployment in the repository at `root`."""
-    from ml_assets.definitions import defs
+def current(defs: dg.Definitions, root: Path) -> dict[str, Any]:
+    """Return the state of the deployment in the repository at `root`, whose definitions are `defs`."""
     from ml_assets.resources.environment import resources
     from ml_assets.resources.status import status
 
     with dg.DagsterInstance.get() as instance:
-        return status(defs(), instance, resources(root))
+        return status(defs, instance, resources(root))
 
 
 def headline(root: Path, problem: str) -> str:

@@ -51,7 +51,7 @@ def measure(
     predictions: pl.DataFrame = PREDICTIONS, labels: pl.DataFrame = LABELS, now: datetime = END + DAY, **options: object
 ) -> PerformanceReport:
     given = {"task": TASK, "threshold": 0.5, "window_end": END} | options
-    return performance(predictions, labels, now=now, **given)
+    return performance(predictions, labels, now=now, **({"key": "flight_id"} | given))
 
 
 def test_all_labels_in_gives_the_metrics_of_all_rows() -> None:

@@ -1,0 +1,1 @@
+"""Measurements against plain scripts: one runner, one table of ratios. `python -m benchmarks --help`."""

@@ -1,0 +1,37 @@
+"""What an arm tells when its work is done: the time, what it made, and where the time went."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plain_lifecycle import Places
+
+
+def tell(path: Path, *, root: Path, problem: str, seconds: float, parts: Mapping[str, float], **details: float) -> None:
+    """Write time, outcome and details (`parts` are seconds by asset) as JSON."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    found = {
+        "seconds": seconds,
+        "outcome": outcome(Places(root), problem),
+        "parts": dict(parts),
+        "details": {**details, "parts": sum(parts.values()), "peak_mb": peak},
+    }
+    path.write_text(json.dumps(found, indent=1))
+
+
+def outcome(places: Places, problem: str) -> dict[str, Any]:
+    """Return the version of every lake partition, the ledger's counts, and the champion with its test metrics."""
+    from ml_assets.packaging.champion import in_office
+
+    lake = places.lake
+    champion = in_office(places.tracking, problem)
+    return {
+        **{f"{table}/{name}": one.version for table in lake.tables() for name, one in lake.manifests(table).items()},
+        "ledger": places.landing.ledger.counts(),
+        "champion": champion.bundle.digest,
+        "champion's test metrics": champion.test_metrics,
+    }
