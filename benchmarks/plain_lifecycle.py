@@ -253,8 +253,8 @@ def collect_source(script: Script, source: Mapping[str, Any]) -> None:
 
 def clean_source(script: Script, source: Mapping[str, Any]) -> None:
     """Repair the raw table."""
-    from ml_assets.preparation.cleaning import PARTITION, Repairs, clean
-    from ml_assets.preparation.writing import write_checked
+    from ml_assets.preparation.cleaning import Repairs, clean
+    from ml_assets.preparation.writing import PARTITION, write_checked
     from ml_assets.quality import Expectation, suite_for
 
     lake, declared = script.places.lake, source["clean"]

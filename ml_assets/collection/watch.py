@@ -76,12 +76,11 @@ def _stretches(
 ) -> list[tuple[str, str]]:
     """Return the ranges of days to make: those of new files, and those already in which depend on a changed one."""
     ingested = {day for contract in contracts for day in places.ledger.live(contract.name) if day}
-    wanted: set[str] = set()
-    for contract, files in new.items():
-        for item in files if contract.partitioned else ():
-            day = expected_day(contract, item.name, now)
-            # A file without an expected day needs any run of its source: the last day that is in will do.
-            wanted |= _with_reach(day, ingested, reach) if day else {max(ingested, default=keys.day(now.date()))}
+    daily = [(contract, item) for contract, files in new.items() if contract.partitioned for item in files]
+    days = {expected_day(contract, item.name, now) for contract, item in daily}
+    wanted = {other for day in days if day for other in _with_reach(day, ingested, reach)}
+    if daily and not wanted:  # only files without an expected day: any run of their source will quarantine them
+        wanted = {max(ingested, default=(daily[0][0].days or keys.day(now)).partition("/")[0])}
     return keys.ranges(wanted, most=MOST_REQUESTS)
 
 
