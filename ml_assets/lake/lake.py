@@ -74,7 +74,7 @@ class Lake:
         current = self.manifest(table, partition)
         if current and (current.version, list(current.verdicts)) == (version, list(verdicts)):
             return current
-        name = f"{version[:20]}.parquet"
+        name = _file_name(version)
         data = _parquet(frame)
         self._mark()
         self.store.write(self._name(table, partition, name), data)
@@ -212,6 +212,15 @@ class Lake:
         """Return `scan(…)` collected."""
         return self.scan(table, partitions, allow_red=allow_red, partition_column=partition_column).collect()
 
+    def scan_version(self, table: str, version: str, partition: str | None = None) -> pl.LazyFrame:
+        """Return a lazy frame over one version of a partition, current or superseded; `MissingPartitionError` without it."""
+        name = self._name(table, partition, _file_name(version))
+        if not self.store.exists(name):
+            raise MissingPartitionError(
+                f"{self.url}: {table!r} has no version {version[:12]}; it was never written, or removed"
+            )
+        return pl.scan_parquet(self.store.path(name) if self.store.polars_reads else io.BytesIO(self.store.read(name)))
+
     def _folders(self, table: str) -> list[str]:
         return self.store.folders(table)
 
@@ -231,6 +240,10 @@ def combined_version(manifests: Iterable[Manifest]) -> str:
 
 def _is_lake(root: str) -> bool:
     return Store(root).exists(MARKER) if "://" in root else Path(root, MARKER).is_file()
+
+
+def _file_name(version: str) -> str:
+    return f"{version[:20]}.parquet"
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

@@ -95,15 +95,9 @@ def report_drift(
 
 
 def training_rows(lake: Lake, problem: str, champion: Champion) -> pl.DataFrame:
-    """Return the rows of the train split that the champion was fitted on; `ValueError` when they were replaced since."""
-    table = keys.problem(problem, "training_set")
-    manifest = lake.manifest(table)
-    if manifest is None or manifest.version != champion.data_hash:
-        raise ValueError(
-            f"{table} is {manifest and manifest.version[:12]}, but champion {champion.version} was trained on "
-            f"{champion.data_hash[:12]}; finish job train, so that a champion of this training set is promoted"
-        )
-    return lake.scan(table).filter(pl.col("split") == "train").collect()
+    """Return the rows of the train split that the champion was fitted on, also when newer training sets came since."""
+    frame = lake.scan_version(keys.problem(problem, "training_set"), champion.data_hash)
+    return frame.filter(pl.col("split") == "train").collect()
 
 
 def latest_drift(lake: Lake, problem: str) -> LatestDrift | None:

@@ -1,0 +1,189 @@
+"""The public surface of the deployment: assets with their labels, the named jobs, schedules, and the landing sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ml_assets import keys
+from ml_assets.collection.collect import collect
+from ml_assets.lake import Store
+from ml_assets.replay.faults import truncated_gzip
+from ml_assets.replay.world import World, delivered_at
+from ml_assets.resources.clock import Clock
+from ml_assets.resources.environment import resources
+
+JOBS = {"ingest", "train", "score", "monitor", "everything", "update"}
+FIRST = date(2013, 1, 1)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty deployment below a folder, at noon of 10 January 2013."""
+    for name in ("LANDING", "QUARANTINE", "LAKE", "MODELS", "REPORTS"):
+        monkeypatch.setenv(f"ML_ASSETS_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("ML_ASSETS_REPLAY_CLOCK", str(tmp_path / "clock"))
+    Clock(tmp_path / "clock").set(datetime(2013, 1, 10, 12, tzinfo=UTC))
+    return tmp_path
+
+
+@pytest.fixture
+def loaded(data: Path) -> dg.Definitions:
+    """The project's definitions, bound to that deployment."""
+    from ml_assets.definitions import defs
+
+    return defs()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance that lives as long as the test."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def world(data: Path) -> World:
+    """The outside world, delivering into the deployment's landing zone."""
+    return World(Store(str(data / "landing")))
+
+
+def tick(loaded: dg.Definitions, instance: dg.DagsterInstance) -> dg.SensorExecutionData:
+    """Evaluate the landing sensor once, as the daemon does."""
+    repository = loaded.get_repository_def()
+    sensor = repository.get_sensor_def("landing_sensor")
+    names = ("landing", "clock", "lake")
+    bound = {name: resource for name, resource in resources(Path()).items() if name in names}
+    context = dg.build_sensor_context(instance=instance, repository_def=repository, resources=bound)
+    return sensor.evaluate_tick(context)
+
+
+def test_every_asset_says_what_it_is(loaded: dg.Definitions) -> None:
+    for spec in loaded.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.owners == ["team:operations"], spec.key
+        assert spec.kinds, spec.key
+        assert spec.group_name in keys.GROUPS, spec.key
+        assert spec.tags.get("stage") == spec.group_name, spec.key
+
+
+def test_the_named_jobs_and_schedules_are_there(loaded: dg.Definitions) -> None:
+    repository = loaded.get_repository_def()
+    assert JOBS <= {job.name for job in repository.get_all_jobs()}
+    assert {schedule.name for schedule in repository.schedule_defs} == {"flight_delay_retrain", "flight_delay_monitor"}
+
+
+def test_jobs_cover_the_graph_without_overlap(loaded: dg.Definitions) -> None:
+    repository = loaded.get_repository_def()
+    parts = [
+        set(repository.get_job(name).asset_layer.selected_asset_keys)
+        for name in ("ingest", "train", "score", "monitor")
+    ]
+    everything = set(repository.get_job("everything").asset_layer.selected_asset_keys)
+    assert set.union(*parts) == everything
+    assert sum(map(len, parts)) == len(everything)
+
+
+def test_tables_that_guard_correctness_block(loaded: dg.Definitions) -> None:
+    graph = loaded.resolve_asset_graph()
+    blocking = {key.asset_key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
+    expected = {
+        "raw/flights",
+        "clean/flights",
+        "clean/weather",
+        "features/carrier_history",
+        "flight_delay/observations",
+    }
+    expected |= {"flight_delay/training_set", "flight_delay/predictions", "flight_delay/evaluation_report"}
+    assert expected <= blocking
+
+
+def test_the_sensor_skips_an_empty_landing_zone(loaded: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    found = tick(loaded, instance)
+    assert (found.run_requests, found.skip_message) == ([], "no new files")
+
+
+def test_new_files_fire_one_run_for_their_days(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    world.deliver_reference(at=delivered_at(FIRST))
+    world.deliver_days([FIRST + timedelta(days=count) for count in range(5)])
+    (request,) = tick(loaded, instance).run_requests
+    assert request.tags["dagster/asset_partition_range_start"] == "2013-01-01"
+    assert request.tags["dagster/asset_partition_range_end"] == "2013-01-05"
+    selected = {key.to_user_string() for key in request.asset_selection}
+    assert {"raw/flights", "raw/planes", "features/carrier_history", "flight_delay/observations"} <= selected
+    assert not any("predictions" in key or "report" in key for key in selected)  # no champion, nothing to score
+
+
+def test_the_same_files_have_the_same_run_key(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    world.deliver_days([FIRST])
+    first, second = (tick(loaded, instance).run_requests for _ in range(2))
+    assert [request.run_key for request in first] == [request.run_key for request in second]
+
+
+def test_with_a_champion_new_files_are_scored(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(["flight_delay", "champion"]))
+    world.deliver_days([FIRST])
+    (request,) = tick(loaded, instance).run_requests
+    selected = {key.to_user_string() for key in request.asset_selection}
+    assert {"flight_delay/predictions", "flight_delay/drift_report", "flight_delay/performance_report"} <= selected
+    assert "raw/planes" not in selected  # no new file of it
+    assert "flight_delay/candidates/xgboost" not in selected  # retraining is the schedule's
+
+
+def test_a_run_under_way_is_waited_for(loaded: dg.Definitions, instance: dg.DagsterInstance, world: World) -> None:
+    world.deliver_days([FIRST])
+    job = loaded.resolve_job_def("update")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={"ml_assets/collects": "true"})
+    assert tick(loaded, instance).skip_message == f"run {run.run_id} is still collecting"
+
+
+def test_a_failing_batch_is_tried_three_times(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    world.deliver_days([FIRST])
+    job, run_keys = loaded.resolve_job_def("update"), []
+    for _ in range(3):
+        (request,) = tick(loaded, instance).run_requests
+        run_keys.append(request.run_key)
+        tags = {**request.tags, "ml_assets/collects": "true"}
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags)
+    assert len(set(run_keys)) == 3
+    assert "failed 3 times" in (tick(loaded, instance).skip_message or "")
+
+
+def test_a_correction_remakes_the_days_that_depend_on_it(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World, data: Path
+) -> None:
+    from ml_assets.replay.faults import corrected
+    from ml_assets.source import Source
+
+    world.deliver_days([FIRST + timedelta(days=count) for count in range(6)])
+    import yaml
+
+    declared = (Path(__file__).parents[2] / "ml_assets/defs/flights/sources/defs.yaml").read_text()
+    places = resources(Path())["landing"].open()
+    for document in yaml.safe_load_all(declared):
+        source = Source.resolve_from_dict(document["attributes"])
+        collect(source.contract(), places, now=datetime(2013, 1, 10, tzinfo=UTC))
+    corrected(world, FIRST + timedelta(days=2))
+    (request,) = tick(loaded, instance).run_requests
+    assert request.tags["dagster/asset_partition_range_start"] == "2013-01-03"
+    assert request.tags["dagster/asset_partition_range_end"] == "2013-01-06"
+
+
+def test_a_broken_file_alone_fires_a_run_that_will_quarantine_it(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    truncated_gzip(world, FIRST)
+    (request,) = tick(loaded, instance).run_requests
+    assert request.tags["dagster/asset_partition_range_start"] == "2013-01-01"

@@ -1,0 +1,78 @@
+"""The command line: what it prints, and that it fails with a message which names the fix."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from ml_assets import cli
+
+VARIABLES = ("LANDING", "QUARANTINE", "LAKE", "MODELS", "REPORTS", "MLFLOW_ARTIFACTS")
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty deployment below a folder."""
+    for name in VARIABLES:
+        monkeypatch.setenv(f"ML_ASSETS_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("ML_ASSETS_MLFLOW", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("ML_ASSETS_REPLAY_CLOCK", str(tmp_path / "clock"))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    return tmp_path
+
+
+def test_replay_delivers_and_sets_the_clock(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["replay", "--until", "2013-01-03"]) == 0
+    assert capsys.readouterr().out.strip() == (
+        "6 files for 3 days up to 2013-01-03, 0 broken ones; now is 2013-01-04 12:00 UTC"
+    )
+    assert len(list((deployment / "landing" / "flights").iterdir())) == 3
+
+
+def test_replay_goes_on_where_it_stopped(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["replay", "--until", "2013-01-03"])
+    cli.main(["replay", "--until", "2013-01-05", "--faults"])
+    assert "4 files for 2 days up to 2013-01-05, 8 broken ones" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("day", "told"), [("2014-02-01", "not in the recorded year"), ("yesterday", "Invalid isoformat")]
+)
+def test_replay_refuses_a_day_that_it_does_not_have(
+    deployment: Path, capsys: pytest.CaptureFixture[str], day: str, told: str
+) -> None:
+    assert cli.main(["replay", "--until", day]) == 1
+    assert told in capsys.readouterr().err
+    assert not (deployment / "landing").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "ui"])
+def test_a_taken_port_is_named_before_anything_is_made(
+    deployment: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert cli.main([command, "--port", str(port)]) == 1
+    assert f"port {port} on 127.0.0.1 is taken" in capsys.readouterr().err
+    assert not (deployment / "landing").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, at import
+def test_status_of_an_empty_deployment(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"]["flight_delay"] == {"champion": None, "drift": None, "realised": None}
+    assert found["ledger"] == {"ingested": 0, "quarantined": 0, "superseded": 0, "duplicate": 0}
+    assert not any(asset["materialized"] for asset in found["assets"].values())
+    assert set(found["checks"]["outcomes"]) == {"not run"}
+    assert cli.main(["status"]) == 0
+    assert "no champion yet" in capsys.readouterr().out
