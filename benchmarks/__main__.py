@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks import definitions, lifecycle, results, step_overhead, training_set
+from benchmarks.processes import BenchError
 from benchmarks.runner import Bench, Options, Outcome, measure
 from ml_assets.resources.process import prepare
 
@@ -82,4 +83,7 @@ def _own_environment() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except BenchError as error:
+        raise SystemExit(str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import compileall
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -18,9 +18,7 @@ ROOT = Path(__file__).parents[1]
 COPIED = ("ml_assets", "feature_repo", "benchmarks", "pyproject.toml", "dagster.yaml", "workspace.yaml")
 DECLARATION = "ml_assets/defs/flights/delay/defs.yaml"
 SPLIT = "split: {train: 8mo, validation: 1mo, test: 1mo}"
-LABELS_KNOWN = timedelta(
-    days=2
-)  # after the last day: its last flight has arrived and its outcome has been known for a day
+LABELS_KNOWN = timedelta(days=2)  # the last flight has arrived, and its outcome has been known for a day
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,33 @@ TEN_MONTHS = Extent(date(2013, 10, 31))
 NINE_WEEKS = Extent(date(2013, 3, 4), "split: {train: 5w, validation: 7d, test: 7d}")
 
 
+def kept(folder: Path, make: Callable[[Path], object], *, state: str) -> Path:
+    """Return `folder` as `make` filled it, now or in an earlier call with the same `state`; never a half-filled one."""
+    stamp = folder.with_name(f"{folder.name}.made")
+    if not stamp.is_file() or stamp.read_text() != state:
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        make(folder)
+        stamp.write_text(state)
+    return folder
+
+
+def code_of(*rooms: str) -> str:
+    """Return a version of rooms of the code, as the state of what is kept between calls."""
+    from ml_assets.resources.code import rooms_version
+
+    return rooms_version(*rooms)
+
+
 def delivered(folder: Path, extent: Extent) -> Path:
-    """Return a landing zone with the files of the days, dated as delivered; made once and kept in `folder`."""
-    landing, whole = folder / f"landing-{extent.last}", folder / f"landing-{extent.last}.whole"
-    if not whole.exists():
-        shutil.rmtree(landing, ignore_errors=True)
+    """Return a landing zone below `folder` with the files of the days, dated as delivered; kept between calls."""
+
+    def deliver(landing: Path) -> None:
         world = World(Store(str(landing)))
         world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
         world.deliver_days([date.fromisoformat(day) for day in extent.days])
-        whole.touch()
-    return landing
+
+    return kept(folder / f"landing-{extent.last}", deliver, state=code_of("replay", "lake"))
 
 
 def fresh(folder: Path, extent: Extent, *, landing: Path) -> Path:
@@ -73,15 +88,8 @@ def fresh(folder: Path, extent: Extent, *, landing: Path) -> Path:
 
 
 def declare(declaration: Path, split: str) -> None:
-    """Declare another split, as a user would: one line of YAML."""
+    """Declare another split, as a user would: one line of YAML. `ValueError` when the line is not there."""
     text = declaration.read_text()
     if SPLIT not in text:
         raise ValueError(f"{declaration}: does not declare {SPLIT!r}; adapt benchmarks/project.py to the declaration")
     declaration.write_text(text.replace(SPLIT, split))
-
-
-def fingerprint(names: Sequence[str]) -> str:
-    """Return a version of rooms of the code, for what is kept between calls."""
-    from ml_assets.resources.code import rooms_version
-
-    return rooms_version(*names)

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.plain_lifecycle import Script, labelled_rows
-from benchmarks.project import NINE_WEEKS, TEN_MONTHS, Extent, delivered, fingerprint, fresh
+from benchmarks.project import NINE_WEEKS, TEN_MONTHS, Extent, code_of, delivered, fresh, kept
 from benchmarks.runner import Arm, Bench, Comparison, Options, timed
 
 TIME = "event_timestamp"
@@ -28,7 +28,7 @@ store are in the untimed first call. The bare arm is given paths, keys and times
 class View:
     """What the bare join needs of one feature view."""
 
-    files: Sequence[str]
+    files: list[str]
     keys: Sequence[str]
     features: Sequence[str]
     ttl: timedelta | None
@@ -54,14 +54,13 @@ def bench(options: Options) -> Iterator[Bench]:
 
 def filled(folder: Path, extent: Extent) -> Script:
     """Return the script over a project whose raw, clean, feature and observation tables are made."""
-    state = f"{extent.last}-{fingerprint(ROOMS)}"
-    project, whole = folder / "training_set", folder / "training_set.whole"
-    if not whole.exists() or whole.read_text() != state:
-        whole.unlink(missing_ok=True)
-        script = Script.below(fresh(project, extent, landing=delivered(folder, extent)), extent.days)
-        script.ingest()
+    landing = delivered(folder, extent)
+
+    def fill(project: Path) -> None:
+        Script.below(fresh(project, extent, landing=landing), extent.days).ingest()
         shutil.rmtree(project / "data" / "landing")
-        whole.write_text(state)
+
+    project = kept(folder / "training_set", fill, state=f"{extent.last} {code_of(*ROOMS)}")
     return Script.below(project, extent.days)
 
 
@@ -117,4 +116,4 @@ def same_values(ours: pl.DataFrame, theirs: pl.DataFrame) -> Comparison:
 
 
 def _counted(ours: pl.DataFrame, theirs: pl.DataFrame, columns: Sequence[str]) -> Mapping[str, int]:
-    return {name: ours[name].ne_missing(theirs[name]).sum() for name in columns}
+    return {name: int(ours[name].ne_missing(theirs[name]).sum()) for name in columns}
