@@ -102,7 +102,7 @@ def bare(observations: pl.DataFrame, views: Sequence[View]) -> pl.DataFrame:
         joined = joined.join_asof(
             rows, on=TIME, by=view.keys, strategy="backward", tolerance=view.ttl, check_sortedness=False
         )
-    return joined.collect()
+    return joined.collect(engine="in-memory")  # a tenth faster here than the streaming engine
 
 
 def same_values(ours: pl.DataFrame, theirs: pl.DataFrame) -> Comparison:
