@@ -111,11 +111,14 @@ class _Progress:
         print(f"{newline}[{self.seconds:5.0f} s] {text}", flush=True)
         self._open = False
 
-    def steps(self, done: int, total: int) -> None:
-        """Redraw the count of steps, on a terminal only."""
-        if sys.stdout.isatty():
-            print(f"\r          {done} of {total} steps", end="", flush=True)
-            self._open = True
+    @property
+    def steps(self) -> Callable[[int, int], None] | None:
+        """Return what redraws the count of steps; nothing where there is no terminal."""
+        return self._redraw if sys.stdout.isatty() else None
+
+    def _redraw(self, done: int, total: int) -> None:
+        print(f"\r          {done} of {total} steps", end="", flush=True)
+        self._open = True
 
 
 def _history(running: Any, say: _Progress) -> None:

@@ -32,10 +32,6 @@ class LocalDagsterError(RuntimeError):
     """The local Dagster did not start, stopped, or a run failed; the message says where to look."""
 
 
-def ignore(*_: object) -> None:
-    """Tell nobody of the progress."""
-
-
 def free_port() -> int:
     """Return a port on loopback that is free now."""
     with socket.socket() as probe:
@@ -65,7 +61,7 @@ class LocalDagster:
         return f"http://{HOST}:{self.port}"
 
     def run(
-        self, job: str, tags: Mapping[str, str] | None = None, progress: Callable[[int, int], None] = ignore
+        self, job: str, tags: Mapping[str, str] | None = None, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Launch a job as the web UI would and wait for its end, telling `progress(steps done, steps in all)`.
 
@@ -75,7 +71,8 @@ class LocalDagster:
 
         run_id = str(DagsterGraphQLClient(HOST, port_number=self.port).submit_job_execution(job, tags=dict(tags or {})))
         while (run := self._run(run_id)).status not in FINISHED:
-            progress(*self._steps(run))
+            if progress:
+                progress(*self._steps(run))
             time.sleep(POLL_SECONDS)
         self._check(run)
 
