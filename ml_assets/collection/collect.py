@@ -68,7 +68,7 @@ class _Delivery:
 
 def new_files(contract: SourceContract, places: Landing) -> list[StoredObject]:
     """Return the files of a source on which the ledger has no decision yet, oldest first."""
-    listed = places.landing.list(contract.folder)
+    listed = places.landing.objects(contract.folder)
     return sorted(places.ledger.unseen(listed), key=lambda item: (item.modified_at, item.name))
 
 

@@ -14,14 +14,11 @@ Feast is imported at the top because the classes derive from Feast's; only Feast
 
 from __future__ import annotations
 
-import glob
 import io
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,27 +36,24 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
-from ml_assets.features.point_in_time import (
-    FeatureError,
-    ViewJoin,
-    point_in_time_join,
-    require_columns,
-    require_zone,
+from ml_assets.features.point_in_time import FeatureError, point_in_time_join, require_columns, require_zone
+from ml_assets.features.reading import (
+    DeclaredView,
+    Feature,
+    Period,
+    Reading,
+    has_data,
+    kind,
+    lake_table,
+    location,
+    moment_column,
+    observed_period,
+    parquet_files,
+    scan,
+    view_joins,
+    within,
 )
-from ml_assets.lake import Lake, Store, content_hash
-
-EVENT_TIMESTAMP = "event_timestamp"
-# A partition named after a day holds that day's events; a source's day may end in another time zone than UTC's.
-PARTITION_SLACK = timedelta(days=2)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How sources are read: what was known when, and which lake stands in for the one in the registry."""
-
-    as_known_at: datetime | None = None
-    lake_url: str | None = None
-
+from ml_assets.lake import Store, content_hash
 
 _PLAIN = Reading()
 _READING: ContextVar[Reading] = ContextVar("polars_offline_store_reading", default=_PLAIN)
@@ -140,8 +134,8 @@ class PolarsRetrievalJob(RetrievalJob):
 
         Raises `SavedDatasetLocationAlreadyExists` unless overwriting is allowed.
         """
-        path = _location(storage.to_data_source(), self._repo_path, _PLAIN)
-        if _parquet_files(path) and not allow_overwrite:
+        path = location(_path(storage.to_data_source()), self._repo_path)
+        if parquet_files(path) and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=path)
         _replace(path, self.to_polars())
 
@@ -169,22 +163,21 @@ class PolarsOfflineStore(OfflineStore):
         they are. Raises `FeatureError` for what cannot be answered, before anything is computed where possible.
         """
         observations = _observations(entity_df)
-        event_timestamp = _event_timestamp(observations)
+        moment_column(observations)  # first what is wrong with the question as such
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         _require_request_data(on_demand, observations)
-        require_zone(observations.schema[event_timestamp], event_timestamp, "observations")
-        first, last = _span(observations[event_timestamp])
-        how = _READING.get()
-        joins = [
-            _view_join(view, asked, full_feature_names, (first, last), config, how)
+        period, how = observed_period(observations), _READING.get()
+        views = [
+            declared_view(view, asked, full_feature_names=full_feature_names)
             for view, asked in _asked_features(feature_views, feature_refs)
         ]
+        joins = view_joins(observations, views, repo=config.repo_path, how=how)
 
         def evaluate() -> pl.DataFrame:
             return point_in_time_join(
                 observations,
                 joins,
-                event_timestamp=event_timestamp,
+                event_timestamp=period.column,
                 as_known_at=how.as_known_at,
                 known_at_event_time=filter_by_created_timestamp,
             )
@@ -196,9 +189,9 @@ class PolarsOfflineStore(OfflineStore):
             on_demand_feature_views=on_demand,
             metadata=RetrievalMetadata(
                 features=feature_refs,
-                keys=[name for name in observations.columns if name != event_timestamp],
-                min_event_timestamp=first,
-                max_event_timestamp=last,
+                keys=[name for name in observations.columns if name != period.column],
+                min_event_timestamp=period.first,
+                max_event_timestamp=period.last,
             ),
         )
 
@@ -259,8 +252,8 @@ class PolarsOfflineStore(OfflineStore):
         """
         source = feature_view.batch_source
         where = f"feature view {feature_view.name!r}"
-        path = _location(source, config.repo_path, _READING.get())
-        if "*" in path or Lake.at_table_path(path):
+        path = _location(source, config)
+        if "*" in path or lake_table(path):
             raise FeatureError(
                 f"{where}: cannot append to {path}: a lake table is written by its asset and a glob names no place; "
                 "give the view a Parquet folder as its source"
@@ -276,20 +269,20 @@ class PolarsOfflineStore(OfflineStore):
 
         A repository can be applied before there is any, and without a network: the join looks at each table anyway.
         """
-        path = _location(data_source, config.repo_path, _READING.get())
-        if "://" in path or not _has_data(path):
+        path = _location(data_source, config)
+        if "://" in path or not has_data(path):
             return
         reverse = _reverse(data_source)
         times = [data_source.timestamp_field, data_source.created_timestamp_column]
         where = f"source {data_source.name!r}"
-        schema = _scan(data_source, config, where, _READING.get()).collect_schema()
+        schema = scan(path, where).collect_schema()
         require_columns([reverse.get(name, name) for name in times if name], schema, where)
 
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
         """Return the columns with their Arrow types as text, for Feast's inference."""
-        rows = _scan(data_source, config, f"source {data_source.name!r}", _READING.get())
+        rows = scan(_location(data_source, config), f"source {data_source.name!r}")
         schema = _arrow(rows.head(0).collect()).schema
         return list(zip(schema.names, map(str, schema.types), strict=True))
 
@@ -312,25 +305,6 @@ def _observations(entity_df: object) -> pl.DataFrame:
     )
 
 
-def _event_timestamp(observations: pl.DataFrame) -> str:
-    """Return the time column as Feast finds it: by name, or the only one."""
-    if EVENT_TIMESTAMP in observations.columns:
-        return EVENT_TIMESTAMP
-    times = [name for name, dtype in observations.schema.items() if isinstance(dtype, pl.Datetime)]
-    if len(times) != 1:
-        raise FeatureError(
-            f"entity_df: which of {observations.columns} is the moment of prediction? Name it {EVENT_TIMESTAMP!r}"
-        )
-    return times[0]
-
-
-def _span(times: pl.Series) -> tuple[datetime | None, datetime | None]:
-    first, last = times.min(), times.max()
-    assert first is None or isinstance(first, datetime)
-    assert last is None or isinstance(last, datetime)
-    return first, last
-
-
 def _require_request_data(on_demand: Sequence[OnDemandFeatureView], observations: pl.DataFrame) -> None:
     for view in on_demand:
         wanted = list(view.get_request_data_schema())
@@ -343,37 +317,41 @@ def _asked_features(views: Sequence[FeatureView], refs: Sequence[str]) -> Iterat
         yield view, [ref.removeprefix(prefix) for ref in refs if ref.startswith(prefix)]
 
 
-def _view_join(
-    view: FeatureView,
-    asked: Sequence[str],
-    full_feature_names: bool,
-    period: tuple[datetime | None, datetime | None],
-    config: RepoConfig,
-    how: Reading,
-) -> ViewJoin:
+def declared_view(view: FeatureView, asked: Sequence[str], *, full_feature_names: bool = False) -> DeclaredView:
+    """Return what reading needs to know of a view (with its projection) and the asked features, free of Feast.
+
+    Raises `FeatureError` when this store cannot read the view's source.
+    """
     source = view.batch_source
-    where = f"feature view {view.name!r}"
     if source is None:
-        raise FeatureError(f"{where} has no batch source; give it a FileSource")
+        raise FeatureError(f"feature view {view.name!r} has no batch source; give it a FileSource")
     reverse = _reverse(source)
-    prefix = f"{view.projection.name_alias or view.name}__" if full_feature_names else ""
-    ttl = view.ttl or None  # Feast: zero means for ever
-    first, last = period
-    time = reverse.get(source.timestamp_field, source.timestamp_field)
-    frame = _scan(source, config, where, how, (time, first - ttl if first and ttl else None, last))
-    _require_declared_types(view, asked, reverse, frame.collect_schema())
-    return ViewJoin(
+    return DeclaredView(
         name=view.name,
-        frame=frame,
+        path=_path(source),
         keys={
             view.projection.join_key_map.get(column.name, column.name): reverse.get(column.name, column.name)
             for column in view.entity_columns
             if column.name != DUMMY_ENTITY_ID
         },
-        features={reverse.get(name, name): f"{prefix}{name}" for name in asked},
-        event_timestamp=time,
+        features=tuple(_feature(view, name, reverse, full_feature_names) for name in asked),
+        event_timestamp=reverse.get(source.timestamp_field, source.timestamp_field),
         created_timestamp=reverse.get(source.created_timestamp_column, source.created_timestamp_column) or None,
-        ttl=ttl,
+        ttl=view.ttl or None,  # Feast: zero means for ever
+    )
+
+
+def _feature(view: FeatureView, name: str, reverse: dict[str, str], full_feature_names: bool) -> Feature:
+    from feast.type_map import feast_value_type_to_pa
+
+    prefix = f"{view.projection.name_alias or view.name}__" if full_feature_names else ""
+    dtype = next((field.dtype for field in view.features if field.name == name), None)
+    return Feature(
+        name=name,
+        column=reverse.get(name, name),
+        output=f"{prefix}{name}",
+        declared=str(dtype),
+        kind=_arrow_kind(feast_value_type_to_pa(dtype.to_value_type())) if dtype else "other",
     )
 
 
@@ -381,124 +359,26 @@ def _reverse(source: DataSource) -> dict[str, str]:
     return {mapped: stored for stored, mapped in (source.field_mapping or {}).items()}
 
 
-def _require_declared_types(
-    view: FeatureView, asked: Sequence[str], reverse: Mapping[str, str], schema: Mapping[str, pl.DataType]
-) -> None:
-    """Refuse a column of another kind than declared. Widths may differ, and whole numbers serve as declared floats."""
-    from feast.type_map import feast_value_type_to_pa
-
-    for field in view.features:
-        column = reverse.get(field.name, field.name)
-        if field.name not in asked or column not in schema:
-            continue
-        declared, found = _kind(feast_value_type_to_pa(field.dtype.to_value_type())), _polars_kind(schema[column])
-        if "other" not in (declared, found) and declared != found and (declared, found) != ("float", "integer"):
-            raise FeatureError(
-                f"feature view {view.name!r}: column {column!r} is {schema[column]}, but feature {field.name!r} is "
-                f"declared {field.dtype}; correct the declaration or the data"
-            )
-
-
-def _kind(dtype: pa.DataType) -> str:
+def _arrow_kind(dtype: pa.DataType) -> str:
     frame = pl.from_arrow(pa.table({"x": pa.array([], type=dtype)}))
     assert isinstance(frame, pl.DataFrame)
-    return _polars_kind(frame.schema["x"])
-
-
-def _polars_kind(dtype: pl.DataType) -> str:
-    kinds = {
-        "integer": dtype.is_integer(),
-        "float": dtype.is_float(),
-        "text": dtype in (pl.String, pl.Categorical, pl.Enum),
-        "truth": dtype == pl.Boolean,
-        "time": isinstance(dtype, pl.Datetime),
-    }
-    return next((kind for kind, true in kinds.items() if true), "other")
+    return kind(frame.schema["x"])
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _location(source: DataSource | None, repo_path: Path | str | None, how: Reading) -> str:
-    """Return the source's path or URL; local paths are relative to the repository."""
+def _path(source: DataSource | None) -> str:
+    """Return the path as declared; `FeatureError` when this store cannot read the source."""
     if not isinstance(source, FileSource):
         raise FeatureError(f"source {source!r} is not a FileSource; this store reads Parquet files and lake tables")
     if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
         raise FeatureError(f"source {source.name!r} is {type(source.file_format).__name__}; this store reads Parquet")
-    if how.lake_url:
-        return f"{how.lake_url.rstrip('/')}/{'/'.join(source.path.rstrip('/').split('/')[-2:])}"
-    path = FileSource.get_uri_for_file_path(repo_path, source.path)
-    return path if "://" in path else os.path.abspath(path)
+    return str(source.path)
 
 
-def _scan(
-    source: DataSource,
-    config: RepoConfig,
-    where: str,
-    how: Reading,
-    period: tuple[str, datetime | None, datetime | None] | None = None,
-) -> pl.LazyFrame:
-    """Return all rows, or at least those that matter for a period: time column, first, last (None: no bound)."""
-    path = _location(source, config.repo_path, how)
-    found = None if "*" in path else Lake.at_table_path(path)
-    if found:
-        lake, table = found
-        return lake.scan(table, _partitions(lake, table, where, *(period or (None, None, None))[1:]))
-    files = _parquet_files(path)
-    if not files:
-        raise FeatureError(f"{where}: no Parquet file at {path}; materialize the view, or correct its source's path")
-    rows = pl.scan_parquet(files, glob=False)
-    if period is None:
-        return rows
-    schema, column = rows.collect_schema(), period[0]
-    require_columns([column], schema, where)
-    require_zone(schema[column], column, where)
-    return rows.filter(_within(column, schema[column], *period[1:]))
-
-
-def _partitions(lake: Lake, table: str, where: str, first: datetime | None, last: datetime | None) -> list[str]:
-    """Return the partitions to read; if none is near, one whose rows will not match but which knows the columns."""
-    names = lake.store.folders(table)
-    if not names:
-        raise FeatureError(f"{where}: lake table {table!r} in {lake.url} has no data; materialize it first")
-    return [name for name in names if _near(name, first, last)] or names[:1]
-
-
-def _near(partition: str, first: datetime | None, last: datetime | None) -> bool:
-    try:
-        day = date.fromisoformat(partition)
-    except ValueError:
-        return True  # not named after a day: it may hold anything
-    after = first is None or day >= (first - PARTITION_SLACK).date()
-    return after and (last is None or day <= (last + PARTITION_SLACK).date())
-
-
-def _parquet_files(path: str) -> list[str]:
-    if "*" in path and "://" not in path:
-        return sorted(glob.glob(path, recursive=True))
-    if path.endswith(".parquet"):
-        folder, name = path.rsplit("/", 1)
-        return [path] if Store(folder).exists(name) else []
-    store = Store(path)
-    return [store.path(name) for name in store.names() if name.endswith(".parquet")]
-
-
-def _has_data(path: str) -> bool:
-    found = None if "*" in path else Lake.at_table_path(path)
-    return bool(found[0].store.folders(found[1]) if found else _parquet_files(path))
-
-
-def _within(column: str, dtype: pl.DataType, first: datetime | None, last: datetime | None) -> pl.Expr:
-    found = pl.lit(True)
-    if first is not None:
-        found &= _utc(column, dtype) >= first.astimezone(UTC)
-    return found if last is None else found & (_utc(column, dtype) <= last.astimezone(UTC))
-
-
-def _utc(column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the time in UTC; a bare column where it is already, so that Parquet statistics can skip row groups."""
-    bare = getattr(dtype, "time_zone", None) == "UTC"
-    return pl.col(column) if bare else pl.col(column).dt.convert_time_zone("UTC")
+def _location(source: DataSource | None, config: RepoConfig) -> str:
+    return location(_path(source), config.repo_path, _READING.get().lake_url)
 
 
 def _pulled(
@@ -514,7 +394,8 @@ def _pulled(
 
     first, last = (make_tzaware(moment) if moment else None for moment in (start, end))
     where, how = f"source {source.name!r}", _READING.get()
-    rows = _scan(source, config, where, how, (times[0], first, last))
+    period = Period(times[0], first, last)
+    rows = scan(_location(source, config), where, period)
     schema = rows.collect_schema()
     require_columns([*columns, *times], schema, where)
     for name in times:
@@ -522,8 +403,8 @@ def _pulled(
     if how.as_known_at:
         if len(times) == 1:
             raise FeatureError(f"{where} has no created timestamp; as_known_at={how.as_known_at} cannot be answered")
-        rows = rows.filter(_within(times[1], schema[times[1]], None, how.as_known_at))
-    return rows.filter(_within(times[0], schema[times[0]], first, last)).select(list(dict.fromkeys([*columns, *times])))
+        rows = rows.filter(within(Period(times[1], None, how.as_known_at), schema[times[1]]))
+    return rows.filter(within(period, schema[times[0]])).select(list(dict.fromkeys([*columns, *times])))
 
 
 def _with_dummy_key(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -547,7 +428,7 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
 
 
 def _append(path: str, rows: pl.DataFrame, where: str) -> None:
-    files = _parquet_files(path)
+    files = parquet_files(path)
     stored = pl.scan_parquet(files, glob=False).collect_schema() if files else rows.schema
     require_columns(stored.names(), rows.schema, f"{where}, rows to append")
     if extra := [name for name in rows.columns if name not in stored]:
@@ -562,7 +443,7 @@ def _append(path: str, rows: pl.DataFrame, where: str) -> None:
 def _replace(path: str, frame: pl.DataFrame) -> None:
     if path.endswith(".parquet"):
         return _write(path, frame)
-    before = set(_parquet_files(path))
+    before = set(parquet_files(path))
     target = f"{path}/{content_hash(frame)[:20]}.parquet"
     _write(target, frame)
     for old in before - {target}:

@@ -137,10 +137,10 @@ class Lake:
             return self.manifest(table, None if name == WHOLE else name)
 
         if self.store.is_local:
-            found = map(read, names)
+            found = [read(name) for name in names]
         else:
             with ThreadPoolExecutor(16) as pool:
-                found = iter(list(pool.map(read, names)))
+                found = list(pool.map(read, names))
         return {name: manifest for name, manifest in zip(names, found, strict=True) if manifest}
 
     def partitions(self, table: str) -> list[str]:

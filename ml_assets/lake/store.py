@@ -92,9 +92,9 @@ class Store:
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the sorted names of the objects below the folder `prefix`; temporary files are left out."""
-        return [found.name for found in self.list(prefix)]
+        return [found.name for found in self.objects(prefix)]
 
-    def list(self, prefix: str = "") -> list[StoredObject]:
+    def objects(self, prefix: str = "") -> list[StoredObject]:
         """Return the objects below the folder `prefix`, sorted by name; temporary files are left out."""
         found = self._list_local(prefix) if self.is_local else self._list_remote(prefix)
         return sorted(found, key=lambda item: item.name)

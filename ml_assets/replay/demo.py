@@ -142,7 +142,7 @@ def _week(root: Path, running: Any, say: _Progress, number: int, last: date) -> 
     places = resources(root)["landing"].open()
     known = any(entry.partition == keys.day(last) for entry in places.ledger.entries())
     deliver(root, last, faults=number == FAULTY_WEEK and not known)
-    _wait(lambda: running.idle() and not places.ledger.unseen(places.landing.list()), f"the week up to {last}")
+    _wait(lambda: running.idle() and not places.ledger.unseen(places.landing.objects()), f"the week up to {last}")
     say.line(f"week {number} of {len(weeks())}, up to {last}: {headline(root, PROBLEM)}")
 
 

@@ -39,7 +39,7 @@ def main() -> None:
 def taken_in(running: LocalDagster) -> None:
     """Wait until the sensor's runs have decided on every delivered file."""
     places = resources(ROOT)["landing"].open()
-    wait(lambda: running.idle() and not places.ledger.unseen(places.landing.list()))
+    wait(lambda: running.idle() and not places.ledger.unseen(places.landing.objects()))
 
 
 def wait(true: Callable[[], bool], seconds: float = 300) -> None:
