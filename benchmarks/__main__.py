@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is asked for; return 1 when results differ or, on full data, a target is missed."""
     asked = _asked(arguments)
     _own_environment()
-    folder = asked.folder or ROOT / "data" / "bench"
+    folder = (asked.folder or ROOT / "data" / "bench").resolve()
     options = Options(folder, small=asked.small)
     kept = asked.results or (folder / "results-small.json" if asked.small else RESULTS)
     machine, versions = results.machine(), results.versions()

@@ -18,7 +18,7 @@ def tell(path: Path, *, root: Path, problem: str, seconds: float, parts: Mapping
         "seconds": seconds,
         "outcome": outcome(Places(root), problem),
         "parts": dict(parts),
-        "details": {**details, "parts": sum(parts.values()), "peak_mb": peak},
+        "details": {**details, "in_parts": sum(parts.values()), "peak_mb": peak},
     }
     path.write_text(json.dumps(found, indent=1))
 
