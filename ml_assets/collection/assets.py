@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ml_assets import keys
-from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
+from ml_assets.resources.evidence import check_result, check_specs, show
 from ml_assets.resources.partitions import daily, of_run
 from ml_assets.resources.places import ClockResource, LakeResource, LandingResource
 
@@ -63,10 +63,8 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
         partitions = of_run(context) if source.days else None
         done = collect(source.contract(), places, now=clock.open().now(), partitions=partitions)
         manifests = places.lake.manifests(table, partitions)
-        if partitions is not None:
-            per_partition(context, table, manifests, partitions)
         return dg.MaterializeResult(
-            metadata=describe(manifests) | _files_metadata(done, places, source),
+            metadata=show(context, table, manifests, partitions, _files_metadata(done, places, source)),
             check_results=[_contract_check(table, manifests), _files_check(table, places, source)],
         )
 

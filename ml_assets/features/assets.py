@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ml_assets import keys
 from ml_assets.resources.code import code_version, load
-from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
+from ml_assets.resources.evidence import check_result, check_specs, show
 from ml_assets.resources.partitions import daily, of_run, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource
 
@@ -101,9 +101,9 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
             inputs={view.source: store.version(view.source, sources)},
             code_version=version,
         )
-        per_partition(context, table, written.manifests, partitions or ())
         return dg.MaterializeResult(
-            metadata=describe(written.manifests), check_results=[check_result(written.verdict, table=table)]
+            metadata=show(context, table, written.manifests, partitions),
+            check_results=[check_result(written.verdict, table=table)],
         )
 
     return features
@@ -126,7 +126,7 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         check_specs=check_specs(table, "Labels are known and valid, no feature is empty, all three splits are there."),
     )
     def training_set(
-        lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
+        context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
         from ml_assets.features.training import training_rows, training_suite
         from ml_assets.preparation.splits import split_windows
@@ -148,7 +148,7 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             inputs={name: store.version(name) for name in (observed, *views)},
         )
         return dg.MaterializeResult(
-            metadata=describe(written.manifests)
+            metadata=show(context, table, written.manifests, None)
             | {f"rows in {name}": count for name, count in rows.counts.items()}
             | {f"left out, outcome {reason}": count for reason, count in rows.unlabelled.items()}
             | {"as_known_at": now.isoformat(), "data_hash": written.manifests["_"].version},

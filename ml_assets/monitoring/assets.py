@@ -1,6 +1,7 @@
 """Stage 8 in Dagster: drift of what the champion sees, and how it really did once the outcomes are known."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -62,7 +63,10 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         for item in made:
             context.log.info(f"{item.window.first}: {item.report.verdict}, {item.report.reason}")
         latest = latest_drift(lake.open(), problem.name)
-        return dg.MaterializeResult(metadata=_drift_metadata(made, latest), check_results=[_drift_check(latest)])
+        return dg.MaterializeResult(
+            metadata=_drift_metadata(made, latest, reports.folder(problem.name, "drift")),
+            check_results=[_drift_check(latest)],
+        )
 
     return drift_report
 
@@ -152,7 +156,7 @@ def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
     ]
 
 
-def _drift_metadata(made: Any, latest: Any) -> dict[str, Any]:
+def _drift_metadata(made: Any, latest: Any, folder: Path) -> dict[str, Any]:
     from ml_assets.evaluation.plots import as_markdown, drift_plot
 
     if latest is None:
@@ -168,7 +172,7 @@ def _drift_metadata(made: Any, latest: Any) -> dict[str, Any]:
         "rows": latest.rows,
         "drifted features": len(latest.drifted),
         "effects": dg.MetadataValue.md(f"{as_markdown(plot, 'drift')}\n\n{latest.markdown}"),
-        "evidently": file(latest.html),
+        "evidently": file(folder / latest.html),
     }
 
 

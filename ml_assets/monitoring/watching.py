@@ -22,7 +22,7 @@ from ml_assets.tasks import Metric, task
 
 @dataclass(frozen=True)
 class WindowDrift:
-    """One window's report and the path of its HTML page."""
+    """One window's report and the name of its HTML page in the folder of reports."""
 
     window: Window
     report: DriftReport
@@ -229,7 +229,7 @@ def _write_html(
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(drift_html(reference, current, columns=columns, summary=[title]))
-    return str(draft.replace(path))
+    return draft.replace(path).name
 
 
 def _read_or_empty(lake: Lake, table: str, days: Sequence[str]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.resources.code import code_version, load
-from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
+from ml_assets.resources.evidence import check_result, check_specs, show
 from ml_assets.resources.partitions import daily, of_run, upstream
 from ml_assets.resources.places import ClockResource, LakeResource
 
@@ -60,10 +60,9 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
             inputs={raw: store.version(raw, partitions)},
             code_version=version,
         )
-        per_partition(context, table, written.manifests, partitions or ())
+        repaired = {f"repairs: {kind}": count for kind, count in cleaned.repairs.items()}
         return dg.MaterializeResult(
-            metadata=describe(written.manifests)
-            | {f"repairs: {kind}": count for kind, count in cleaned.repairs.items()},
+            metadata=show(context, table, written.manifests, partitions) | repaired,
             check_results=[check_result(written.verdict, table=table)],
         )
 
@@ -107,9 +106,9 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             partitions=partitions,
             inputs={source: store.version(source, partitions) for source in sources},
         )
-        per_partition(context, table, written.manifests, partitions)
         return dg.MaterializeResult(
-            metadata=describe(written.manifests) | {"rows without outcome": frame["label"].null_count()},
+            metadata=show(context, table, written.manifests, partitions)
+            | {"rows without outcome": frame["label"].null_count()},
             check_results=[check_result(written.verdict, table=table)],
         )
 

@@ -30,32 +30,39 @@ def check_result(verdict: Any, *, name: str = CHECK, table: str | None = None) -
     )
 
 
-def schema_of(manifest: Any) -> dg.TableSchema:
-    """Return a manifest's schema in Dagster's form."""
-    return dg.TableSchema(columns=[dg.TableColumn(name, dtype) for name, dtype in manifest.schema.items()])
+def show(
+    context: dg.AssetExecutionContext,
+    table: str,
+    manifests: Mapping[str, Any],
+    partitions: Sequence[str] | None,
+    details: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the metadata of what was written; each partition's materialization gets its own rows and version.
 
-
-def describe(manifests: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of written partitions: rows, version, schema."""
-    if not manifests:
-        return {"dagster/row_count": 0}
-    return {
-        "dagster/row_count": sum(manifest.rows for manifest in manifests.values()),
-        "dagster/column_schema": schema_of(next(iter(manifests.values()))),
-        "partitions_with_rows": len(manifests),
-    }
-
-
-def per_partition(
-    context: dg.AssetExecutionContext, table: str, manifests: Mapping[str, Any], partitions: Sequence[str]
-) -> None:
-    """Attach each partition's own row count and version to its materialization."""
+    Dagster stores the result's metadata with every partition of the run, so what is large (the column schema and
+    `details`) goes to the last partition only, which is the one that the asset's page shows.
+    """
+    summary = {"dagster/row_count": sum(manifest.rows for manifest in manifests.values())}
+    large = {**_schema(manifests), **(details or {})}
+    if not partitions:
+        return summary | large
     for partition in partitions:
-        manifest = manifests.get(partition)
-        about: dict[str, Any] = {"dagster/row_count": manifest.rows if manifest else 0}
-        if manifest:
-            about["version"] = manifest.version[:12]
-        context.add_asset_metadata(about, asset_key=table.split("/"), partition_key=partition)
+        own = _own(manifests.get(partition)) | (large if partition == partitions[-1] else {})
+        context.add_asset_metadata(own, asset_key=table.split("/"), partition_key=partition)
+    return {"partitions in this run": len(partitions), "of these with rows": len(manifests)}
+
+
+def _schema(manifests: Mapping[str, Any]) -> dict[str, Any]:
+    for manifest in manifests.values():
+        columns = [dg.TableColumn(name, dtype) for name, dtype in manifest.schema.items()]
+        return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+    return {}
+
+
+def _own(manifest: Any) -> dict[str, Any]:
+    if manifest is None:
+        return {"dagster/row_count": 0}
+    return {"dagster/row_count": manifest.rows, "version": manifest.version[:12]}
 
 
 def data_version(versions: Iterable[str]) -> dg.DataVersion:
