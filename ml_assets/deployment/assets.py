@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import check_result, check_specs, describe, per_partition
+from ml_assets.resources.evidence import check_result, check_specs, show
 from ml_assets.resources.partitions import daily, of_run, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
@@ -53,7 +53,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         store, partitions = lake.open(), of_run(context)
         observations = store.read(observed, partitions, partition_column=PARTITION)
         champion = in_office(tracking.open(), problem.name)
-        frame = feature_store.historical(
+        frame = feature_store.for_scoring(
             problem.features.service,
             observations.select(without_outcome(observations.columns)),
             views=problem.features.views,
@@ -74,9 +74,8 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             partitions=partitions,
             inputs={observed: store.version(observed, partitions), "champion": champion.version},
         )
-        per_partition(context, table, written.manifests, partitions)
         return dg.MaterializeResult(
-            metadata=describe(written.manifests)
+            metadata=show(context, table, written.manifests, partitions)
             | {
                 "model_version": champion.version,
                 "rows in sample": int(scored[IN_SAMPLE].sum()),

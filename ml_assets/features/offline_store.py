@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import polars as pl
@@ -46,7 +46,6 @@ from ml_assets.features.reading import (
     kind,
     lake_table,
     location,
-    moment_column,
     observed_period,
     parquet_files,
     scan,
@@ -54,6 +53,9 @@ from ml_assets.features.reading import (
     within,
 )
 from ml_assets.lake import Store, content_hash
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
 
 _PLAIN = Reading()
 _READING: ContextVar[Reading] = ContextVar("polars_offline_store_reading", default=_PLAIN)
@@ -163,13 +165,12 @@ class PolarsOfflineStore(OfflineStore):
         they are. Raises `FeatureError` for what cannot be answered, before anything is computed where possible.
         """
         observations = _observations(entity_df)
-        moment_column(observations)  # first what is wrong with the question as such
+        period, how = observed_period(observations), _READING.get()
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         _require_request_data(on_demand, observations)
-        period, how = observed_period(observations), _READING.get()
         views = [
             declared_view(view, asked, full_feature_names=full_feature_names)
-            for view, asked in _asked_features(feature_views, feature_refs)
+            for view, asked in asked_features(feature_views, feature_refs)
         ]
         joins = view_joins(observations, views, repo=config.repo_path, how=how)
 
@@ -311,7 +312,17 @@ def _require_request_data(on_demand: Sequence[OnDemandFeatureView], observations
         require_columns(wanted, observations.schema, f"observations, for on-demand view {view.name!r}")
 
 
-def _asked_features(views: Sequence[FeatureView], refs: Sequence[str]) -> Iterator[tuple[FeatureView, list[str]]]:
+def require_polars_store(store: FeatureStore) -> None:
+    """Raise `FeatureError` unless the repository is configured with this store, which alone keeps rows and order."""
+    if not isinstance(store.config.offline_store, PolarsOfflineStoreConfig):
+        raise FeatureError(
+            f"{store.repo_path}/feature_store.yaml: offline_store.type is {store.config.offline_store.type!r}, which "
+            "does not keep rows and their order; use ml_assets.features.offline_store.PolarsOfflineStore"
+        )
+
+
+def asked_features(views: Sequence[FeatureView], refs: Sequence[str]) -> Iterator[tuple[FeatureView, list[str]]]:
+    """Return each view with the features that the references `view:feature` ask of it, in their order."""
     for view in views:
         prefix = f"{view.projection.name_to_use()}:"
         yield view, [ref.removeprefix(prefix) for ref in refs if ref.startswith(prefix)]

@@ -122,6 +122,7 @@ class Store:
         handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
         try:
             with os.fdopen(handle, "wb") as file:
+                os.fchmod(handle, 0o644)  # a temporary file is its owner's alone
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

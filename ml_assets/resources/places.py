@@ -40,19 +40,31 @@ class FeatureStoreResource(dg.ConfigurableResource):
     lake: str
 
     def historical(self, service: str, observations, *, views, as_known_at=None):  # noqa: ANN001, ANN201 - pl.DataFrame
-        """Return the observations with the service's features as of each `event_timestamp`.
+        """Return the observations with the service's features as of each `event_timestamp`, from Feast.
 
         Feast's registry is brought up to date first. `ValueError` when the service is not made of exactly `views`.
         """
-        from ml_assets.features.retrieval import apply, historical_features, view_schemas
+        from ml_assets.features.retrieval import historical_features
+
+        self._applied(service, views)
+        return historical_features(self.repo, service, observations, as_known_at=as_known_at, lake_url=self.lake)
+
+    def for_scoring(self, service: str, observations, *, views):  # noqa: ANN001, ANN201 - pl.DataFrame
+        """Return the same, from all that is known by now; without importing Feast unless something has to be applied."""
+        from ml_assets.features.retrieval import service_features
+
+        self._applied(service, views)
+        return service_features(self.repo, service, observations, lake_url=self.lake)
+
+    def _applied(self, service: str, views) -> None:  # noqa: ANN001 - Collection[str]
+        from ml_assets.features.retrieval import apply, service_views
 
         apply(self.repo)
-        found = sorted(view_schemas(self.repo, service))
+        found = sorted(service_views(self.repo, service))
         if found != sorted(views):
             raise ValueError(
                 f"feature service {service} is made of {found}, declared are {sorted(views)}; make them agree"
             )
-        return historical_features(self.repo, service, observations, as_known_at=as_known_at, lake_url=self.lake)
 
 
 class TrackingResource(dg.ConfigurableResource):
