@@ -390,7 +390,7 @@ def select_challenger(script: Script, challenge: Challenge) -> None:
 
 def evaluate(script: Script, challenge: Challenge) -> None:
     """Examine the challenger on the test split: report, plots, Evidently's page, gates."""
-    from ml_assets.evaluation.challenge import examine, gates, plots, write_html
+    from ml_assets.evaluation.challenge import examine, gates, left_out, plots, write_html
 
     declared, success = script.declared, script.declared.problem["success"]
     found = examine(
@@ -402,6 +402,9 @@ def evaluate(script: Script, challenge: Challenge) -> None:
         version=challenge.model_version,
         slices=success["slices"],
         made_at=script.places.now,
+        unlabelled=left_out(
+            script.places.lake.scan(declared.table("observations")), challenge.frame, as_known_at=script.places.now
+        ),
     )
     told = {"report": found.report.to_json(), "threshold": found.report.threshold}
     challenge.experiment.write("evaluation_report", told)

@@ -64,7 +64,7 @@ def pictures(asset: str) -> list[Picture]:
             [name],
             width=2400,
             height=1500,
-            zoom_out=3,
+            zoom_out=1,
         ),
         Picture(
             "report.png",
@@ -72,7 +72,7 @@ def pictures(asset: str) -> list[Picture]:
             [name, "Latest materialization", "Metadata"],
             ["Never materialized"],
             width=1400,
-            height=1500,
+            height=2300,
             click="[Show Markdown]",
         ),
     ]
@@ -119,7 +119,9 @@ def touch(page: Page, picture: Picture) -> None:
         page.wait_for_timeout(2000)
     for _ in range(picture.zoom_out):
         page.mouse.move(picture.width / 2, picture.height / 2)
-        page.mouse.wheel(0, 200)
+        page.keyboard.down("Control")  # without it, the wheel moves the graph
+        page.mouse.wheel(0, 60)
+        page.keyboard.up("Control")
         page.wait_for_timeout(500)
 
 

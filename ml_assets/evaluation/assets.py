@@ -39,9 +39,10 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def evaluation_report(
         lake: LakeResource, models: FilesResource, reports: FilesResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.evaluation.challenge import examine, gates, plots, write_html
+        from ml_assets.evaluation.challenge import examine, gates, left_out, plots, write_html
 
         frame, experiment = open_experiment(problem, lake, models)
+        now = clock.open().now()
         manifest = lake.open().manifest(keys.problem(problem.name, "training_set"))
         winner = experiment.read("challenger")["winner"]
         found = examine(
@@ -52,7 +53,10 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             kind=problem.task.kind,
             version=f"{winner}@{experiment.data_hash[:8]}",
             slices=problem.success.slices,
-            made_at=clock.open().now(),
+            made_at=now,
+            unlabelled=left_out(
+                lake.open().scan(keys.problem(problem.name, "observations")), frame, as_known_at=manifest.written_at
+            ),
         )
         experiment.write("evaluation_report", {"report": found.report.to_json(), "threshold": found.report.threshold})
         page = write_html(found, reports.folder(problem.name) / "evaluation_report.html")

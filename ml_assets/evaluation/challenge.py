@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from ml_assets.development.training import CandidateResult
 from ml_assets.evaluation.metrics import choose_threshold, evaluate
 from ml_assets.evaluation.plots import as_markdown, calibration_plot, candidates_plot, confusion_plot, pr_plot, roc_plot
 from ml_assets.evaluation.report import EvaluationReport, make_report
+from ml_assets.preparation.observations import EVENT_TIMESTAMP
+from ml_assets.preparation.observations import unlabelled as without_label
+from ml_assets.preparation.splits import SPLITS, SplitWindows
 from ml_assets.tasks import Metric, task
 
 BASELINE = "baseline"
@@ -48,10 +51,12 @@ def examine(
     version: str,
     made_at: datetime,
     slices: Sequence[str] = (),
+    unlabelled: Mapping[str, int] | None = None,
 ) -> Examination:
     """Return the winner's report on the test split; the baseline's metrics are on the same rows.
 
-    The threshold maximises F1 on validation. A slice is a column of the training set, or `month` of the event.
+    The threshold maximises F1 on validation. A slice is a column of the training set, or `month` of the event. `unlabelled`
+    (see `left_out`) is told in the report.
     """
     model = results[winner].load()
     validation, test = (training_set.filter(pl.col("split") == split) for split in ("validation", "test"))
@@ -73,7 +78,24 @@ def examine(
         baseline=evaluate(test["label"].to_numpy(), baseline, threshold=threshold, task=task(kind)),
         candidates=[_row(result, result.name == winner) for result in results.values()],
     )
-    return Examination(report, test, validation)
+    return Examination(replace(report, unlabelled=dict(unlabelled or {})), test, validation)
+
+
+def left_out(observations: pl.LazyFrame, training_set: pl.DataFrame, *, as_known_at: datetime) -> dict[str, int]:
+    """Count the observations in the splits' windows that have no label, by reason and split: they are in no metric."""
+    moments = training_set.group_by("split").agg(
+        first=pl.col(EVENT_TIMESTAMP).min(), last=pl.col(EVENT_TIMESTAMP).max()
+    )
+    first, last = (dict(moments.select("split", name).iter_rows()) for name in ("first", "last"))
+    end = last["test"] + timedelta(microseconds=1)
+    windows = SplitWindows(first["train"], first["validation"], first["test"], end)
+    inside = observations.with_columns(split=windows.expression()).filter(pl.col("split").is_not_null()).collect()
+    counts = {}
+    for split in SPLITS:
+        found = without_label(inside.filter(pl.col("split") == split), as_known_at)
+        counts[f"in {split} with no outcome ever"] = found["never"]
+        counts[f"in {split} with an outcome not known yet"] = found["not yet"]
+    return counts
 
 
 def gates(report: EvaluationReport, metric: Metric, *, at_least: float | None, margin: float) -> list[Gate]:

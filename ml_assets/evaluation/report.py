@@ -16,6 +16,7 @@ from ml_assets.evaluation.slices import slice_metrics
 from ml_assets.tasks import Task
 
 Interval = tuple[float, float]
+_WIDE = frozenset({"unlabelled", "accuracy", "f1", "log_loss", "brier", "expected_calibration_error"})
 _NUMERIC = frozenset("0123456789-")
 
 
@@ -92,7 +93,9 @@ class EvaluationReport:
         return _records("### Candidates", self.candidates)
 
     def _slices_table(self) -> str:
-        return _records("### Slices", self.slices)
+        """The columns that fit a page; `slices` has all metrics."""
+        shown = [{name: value for name, value in row.items() if name not in _WIDE} for row in self.slices]
+        return _records("### Slices", shown)
 
 
 def make_report(
