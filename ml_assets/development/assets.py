@@ -32,7 +32,7 @@ def candidate_asset(problem: "MlProblem", kind: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         from ml_assets.development.training import train_candidate
 
-        frame, experiment = open_experiment(problem, lake, models)
+        frame, experiment = training_set_of(problem, lake).collect(), open_experiment(problem, lake, models)
         result = train_candidate(
             kind,
             frame,
@@ -86,7 +86,7 @@ def challenger_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def challenger(lake: LakeResource, models: FilesResource) -> dg.MaterializeResult:
         from ml_assets.development.selection import select
 
-        _, experiment = open_experiment(problem, lake, models)
+        experiment = open_experiment(problem, lake, models)
         results = candidate_results(problem, experiment)
         metric = metric_of(problem)
         selection = select(results, metric.name, metric.greater_is_better)
@@ -106,17 +106,21 @@ def challenger_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 KINDS = {"random_forest": "scikitlearn", "svm": "scikitlearn", "neural": "scikitlearn", "xgboost": "xgboost"}
 
 
-def open_experiment(problem: "MlProblem", lake: LakeResource, models: FilesResource) -> tuple[Any, Any]:
-    """Return the current training set and the experiment made from it."""
+def open_experiment(problem: "MlProblem", lake: LakeResource, models: FilesResource) -> Any:
+    """Return the experiment made from the current training set."""
     from ml_assets.development.experiment import Experiment
     from ml_assets.lake import MissingPartitionError
 
     table = keys.problem(problem.name, "training_set")
-    store = lake.open()
-    manifest = store.manifest(table)
+    manifest = lake.open().manifest(table)
     if manifest is None:
         raise MissingPartitionError(f"{table} has not been materialized; run job train")
-    return store.read(table), Experiment(models.folder(), problem.name, manifest.version)
+    return Experiment(models.folder(), problem.name, manifest.version)
+
+
+def training_set_of(problem: "MlProblem", lake: LakeResource) -> Any:
+    """Return the current training set as a lazy frame; refused when it is red."""
+    return lake.open().scan(keys.problem(problem.name, "training_set"))
 
 
 def candidate_results(problem: "MlProblem", experiment: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.development.assets import candidate_results, metric_of, open_experiment
+from ml_assets.development.assets import candidate_results, metric_of, open_experiment, training_set_of
 from ml_assets.resources.evidence import file
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource
 
@@ -41,7 +41,7 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         from ml_assets.evaluation.challenge import examine, gates, left_out, plots, write_html
 
-        frame, experiment = open_experiment(problem, lake, models)
+        frame, experiment = training_set_of(problem, lake).collect(), open_experiment(problem, lake, models)
         now = clock.open().now()
         manifest = lake.open().manifest(keys.problem(problem.name, "training_set"))
         winner = experiment.read("challenger")["winner"]

@@ -12,6 +12,7 @@ from ml_assets.development.assets import (
     features_of,
     metric_of,
     open_experiment,
+    training_set_of,
 )
 from ml_assets.resources.evidence import file
 from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
@@ -40,17 +41,18 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
         from ml_assets.packaging.bundle import build_bundle, bundle_name
 
-        frame, experiment = open_experiment(problem, lake, models)
+        frame, experiment = training_set_of(problem, lake), open_experiment(problem, lake, models)
+        schema = frame.collect_schema()
         winner = experiment.read("challenger")["winner"]
         result = {item.name: item for item in candidate_results(problem, experiment)}[winner]
-        features = features_of(problem, frame.columns)
+        features = features_of(problem, schema.names())
         threshold = experiment.read("evaluation_report")["threshold"]
         built = build_bundle(
             experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
             result=result,
             problem=problem.name,
-            features={name: str(frame.schema[name]) for name in features},
-            example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features),
+            features={name: str(schema[name]) for name in features},
+            example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features).collect(),
             model_version=f"{winner}@{experiment.data_hash[:8]}",
             data_hash=experiment.data_hash,
             code_version=code_version_of_models(),
@@ -87,7 +89,7 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         from ml_assets.packaging.champion import incumbent, promote, tags_of
         from ml_assets.packaging.promotion import boundaries, decide
 
-        frame, experiment = open_experiment(problem, lake, models)
+        frame, experiment = training_set_of(problem, lake).collect(), open_experiment(problem, lake, models)
         metric, registry, built = metric_of(problem), tracking.open(), experiment.read("bundle")
         report = _report(experiment)
         office = incumbent(registry, problem.name)
