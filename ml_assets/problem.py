@@ -5,9 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from ml_assets.preparation.spans import Span
+
+# Spelled here because the modules that own these names load numeric libraries; a test compares.
 CANDIDATES = ("baseline", "random_forest", "xgboost", "svm", "neural")
+TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", re.IGNORECASE)
+METRICS = {
+    "classification": (
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "roc_auc",
+        "pr_auc",
+        "log_loss",
+        "brier",
+        "expected_calibration_error",
+    )
+}
 
 
 class Task(dg.Model, dg.Resolvable):
@@ -28,11 +45,19 @@ class Observations(dg.Model, dg.Resolvable):
     query: str
     key: Sequence[str] = Field(description="columns that, with event_timestamp, name one observation")
 
+    @field_validator("query")
+    @classmethod
+    def _query(cls, value: str) -> str:
+        if not re.match(r"\s*SELECT\s", value, flags=re.IGNORECASE):
+            raise ValueError(f"query {value[:30]!r}: must begin with SELECT")
+        if not TABLE.search(value):
+            raise ValueError(f"query {value[:60]!r}: names no table; write FROM clean_<source> or raw_<source>")
+        return value
+
     @property
     def tables(self) -> list[str]:
         """Return the lake tables in the query, in the order in which they appear."""
-        found = re.findall(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", self.query, flags=re.IGNORECASE)
-        return list(dict.fromkeys(f"{layer.lower()}/{name}" for layer, name in found))
+        return list(dict.fromkeys(f"{layer.lower()}/{name}" for layer, name in TABLE.findall(self.query)))
 
 
 class FeatureSet(dg.Model, dg.Resolvable):
@@ -53,6 +78,12 @@ class Split(dg.Model, dg.Resolvable):
     train: str = "8mo"
     validation: str = "1mo"
     test: str = "1mo"
+
+    @field_validator("train", "validation", "test")
+    @classmethod
+    def _span(cls, value: str) -> str:
+        Span.parse(value)
+        return value
 
 
 class Success(dg.Model, dg.Resolvable):
@@ -135,6 +166,15 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     def _name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", value):
             raise ValueError(f"name {value!r} is not a name; use lower-case letters, digits and underscores")
+        return value
+
+    @field_validator("success")
+    @classmethod
+    def _success(cls, value: Success, info: ValidationInfo) -> Success:
+        task = info.data.get("task")
+        if task and value.metric not in METRICS[task.kind]:
+            known = ", ".join(METRICS[task.kind])
+            raise ValueError(f"metric {value.metric!r} does not fit task {task.kind!r}; use one of: {known}")
         return value
 
     @field_validator("candidates")

@@ -1,6 +1,6 @@
 """The Source component: the contract of one table from outside. From it come reading, checks, quarantine and cleaning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import dagster as dg
@@ -90,23 +90,41 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
 
     def check(self) -> None:
         """Raise `ValueError` for a declaration that contradicts itself."""
+        for problem in (*self._columns(), *self._pattern(), *self._limits()):
+            raise ValueError(f"source {self.name}: {problem}")
+
+    def _columns(self) -> Iterator[str]:
+        """Yield what is wrong with the columns and their uses."""
+        types = {column.name: column.type for column in self.columns}
         names = [column.name for column in self.columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"source {self.name}: columns {twice} are declared twice; keep one of each")
+            yield f"columns {twice} are declared twice; keep one of each"
         cleaning = self.clean or Cleaning()
-        for field, used in {
-            "key": self.key,
-            "day_columns": self.day_columns,
-            "clean.plausible": cleaning.plausible,
-        }.items():
+        plausible = list(cleaning.plausible)
+        uses = {"key": self.key, "day_columns": self.day_columns, "clean.key": cleaning.key or ()}
+        for field, used in (uses | {"clean.plausible": plausible}).items():
             unknown = [name for name in used if name not in names]
             if unknown:
-                raise ValueError(f"source {self.name}: {field} names {unknown}, which are not among columns {names}")
+                yield f"{field} names {unknown}, which are not among columns {names}"
+        if [types.get(name) for name in self.day_columns] not in ([], ["Int64"] * 3):
+            yield f"day_columns {list(self.day_columns)}: name three Int64 columns, year, month and day, or none"
+
+    def _pattern(self) -> Iterator[str]:
+        """Yield what is wrong with the pattern."""
+        if self.pattern.count("{day}") > 1 or "/" not in self.pattern:
+            yield f"pattern {self.pattern!r}: write a folder that no other source uses, and {{day}} at most once"
         if ("{day}" in self.pattern) != (self.days is not None):
-            raise ValueError(
-                f"source {self.name}: a pattern with {{day}} needs days, and days need a pattern with {{day}}"
-            )
+            yield f"pattern {self.pattern!r}, days {self.days!r}: {{day}} needs days, and days need {{day}}"
+
+    def _limits(self) -> Iterator[str]:
+        """Yield what is wrong with lowest and highest values."""
+        for name, limits in (self.clean or Cleaning()).plausible.items():
+            if len(limits) != 2 or limits[0] > limits[1]:
+                yield f"clean.plausible {name}: {list(limits)} is no range; write [lowest, highest]"
+        for column in self.columns:
+            if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
+                yield f"column {column.name}: minimum {column.minimum:g} is above maximum {column.maximum:g}; swap them"
 
     def contract(self) -> Any:
         """Return the plain `SourceContract` that readers work with."""

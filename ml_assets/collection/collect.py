@@ -61,15 +61,15 @@ class _Delivery:
     verdict: Verdict | None = None
 
     @property
-    def arrival(self) -> str:
-        """Name the delivery in the reason of another one."""
-        return f"{self.item.name} of {self.item.modified_at:%Y-%m-%d %H:%M}"
+    def arrival(self) -> tuple[datetime, str]:
+        """Return what orders deliveries, as `Entry.arrival` does."""
+        return self.item.modified_at, self.item.name
 
 
 def new_files(contract: SourceContract, places: Landing) -> list[StoredObject]:
     """Return the files of a source on which the ledger has no decision yet, oldest first."""
     listed = places.landing.objects(contract.folder)
-    return sorted(places.ledger.unseen(listed), key=lambda item: (item.modified_at, item.name))
+    return sorted(places.ledger.unseen(listed), key=lambda item: (item.modified_at, item.name))  # as `Entry.arrival`
 
 
 def expected_day(contract: SourceContract, name: str, now: datetime) -> str | None:
@@ -84,11 +84,11 @@ def expected_day(contract: SourceContract, name: str, now: datetime) -> str | No
 
 def waiting(contract: SourceContract, places: Landing) -> list[Entry]:
     """Return the quarantined deliveries that no later good delivery has made good."""
-    live = places.ledger.live(contract.name)
+    good = places.ledger.confirmed(contract.name)
     held = [
         entry for entry in places.ledger.entries() if (entry.source, entry.status) == (contract.name, "quarantined")
     ]
-    return [entry for entry in held if entry.partition not in live or live[entry.partition].landed_at < entry.landed_at]
+    return [entry for entry in held if entry.partition not in good or good[entry.partition] < entry.arrival]
 
 
 def collect(
@@ -160,10 +160,12 @@ def _settle(
     done: Collected,
 ) -> None:
     """Decide on each delivery, write what is new, and enter everything in the ledger at once, last."""
-    live = places.ledger.live(contract.name)
+    live, confirmed = places.ledger.live(contract.name), places.ledger.confirmed(contract.name)
     entries = [_quarantine(delivery, contract, places, now) for delivery in deliveries if delivery.rows is None]
     for day, rivals in _by_day(deliveries).items():
-        winner, decided = _elect(rivals, live.get(day), contract, now)
+        late = [rival for rival in rivals if day in confirmed and rival.arrival < confirmed[day]]
+        entries += [_entry(contract, rival, "superseded", _older(confirmed[day]), now) for rival in late]
+        winner, decided = _elect(rivals[len(late) :], live.get(day), contract, now)
         entries += decided
         if winner:
             done.manifests[day or "_"] = _write(winner, contract, places, now, code_version)
@@ -187,21 +189,30 @@ def _elect(
     winner: _Delivery | None = None
     entries: list[Entry] = []
     for rival in rivals:
-        if current and rival.item.modified_at < current.landed_at:
-            reason = f"older than {current.name} of {current.landed_at:%Y-%m-%d %H:%M}, which is in"
-            entries.append(_entry(contract, rival, "superseded", reason, now))
-        elif rival.sha256 == (winner.sha256 if winner else current and current.sha256):
+        if rival.sha256 == (winner.sha256 if winner else current and current.sha256):
             entries.append(_entry(contract, rival, "duplicate", "the same bytes are in already", now))
         else:
             if winner:
-                entries.append(_entry(contract, winner, "superseded", f"corrected by {rival.arrival}", now))
+                entries.append(_entry(contract, winner, "superseded", _corrected(rival.arrival), now))
             winner = rival
     if winner:
         if current:
-            reason = f"corrected by {winner.arrival}"
-            entries.append(replace(current, status="superseded", reason=reason, decided_at=now))
+            entries.append(replace(current, status="superseded", reason=_corrected(winner.arrival), decided_at=now))
         entries.append(_entry(contract, winner, "ingested", f"{_rows(winner).height} rows", now))
     return winner, entries
+
+
+def _older(arrival: tuple[datetime, str]) -> str:
+    return f"older than {_told(arrival)}, which is in"
+
+
+def _corrected(arrival: tuple[datetime, str]) -> str:
+    return f"corrected by {_told(arrival)}"
+
+
+def _told(arrival: tuple[datetime, str]) -> str:
+    """Name a delivery in the reason of another one."""
+    return f"{arrival[1]} of {arrival[0]:%Y-%m-%d %H:%M}"
 
 
 def _write(
@@ -225,10 +236,10 @@ def _rows(delivery: _Delivery) -> pl.DataFrame:
 
 def _quarantine(delivery: _Delivery, contract: SourceContract, places: Landing, now: datetime) -> Entry:
     """Keep the whole file with its reason; the folder's name carries the bytes' hash, so nothing is overwritten."""
-    folder = f"{contract.name}/{delivery.sha256[:12]}"
+    kept = f"{contract.name}/{delivery.sha256[:12]}/{delivery.item.name.rsplit('/', 1)[-1]}"
     entry = _entry(contract, delivery, "quarantined", delivery.reason, now)
-    places.quarantine.write(f"{folder}/{delivery.item.name.rsplit('/', 1)[-1]}", delivery.data)
-    places.quarantine.write(f"{folder}/reason.json", entry.to_json().encode())
+    places.quarantine.write(kept, delivery.data)
+    places.quarantine.write(f"{kept}.reason.json", entry.to_json().encode())
     return entry
 
 

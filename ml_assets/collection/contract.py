@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import io
@@ -81,9 +82,12 @@ def check_day(frame: pl.DataFrame, contract: SourceContract, day: str | None) ->
     """Raise `ContractError` when rows belong to another day than the file's name says."""
     if day is None or not contract.day_columns:
         return
-    strangers = frame.filter(pl.date(*contract.day_columns).dt.to_string() != day)
+    wanted = date.fromisoformat(day)
+    parts = zip(contract.day_columns, (wanted.year, wanted.month, wanted.day), strict=True)
+    strangers = frame.filter(pl.any_horizontal(pl.col(name).ne_missing(value) for name, value in parts))
     if strangers.height:
-        found = strangers.select(pl.date(*contract.day_columns).dt.to_string()).to_series()[0]
+        first = strangers.select(contract.day_columns).row(0)
+        found = "-".join("?" if value is None else f"{value:02}" for value in first)
         raise ContractError(
             f"{strangers.height} rows are of another day than {day}, such as {found}; split them by day"
         )
@@ -101,10 +105,10 @@ def check_expected(day: str | None, contract: SourceContract, *, now: datetime) 
 
 
 def _calendar_day(text: str) -> str:
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError as error:
-        raise ContractError(f"{text!r} in the name is not a day like 2013-01-31; rename the file") from error
+    with contextlib.suppress(ValueError):
+        if date.fromisoformat(text).isoformat() == text:  # not 2013-W05-4, which is a day too
+            return text
+    raise ContractError(f"{text!r} in the name is not a day like 2013-01-31; rename the file")
 
 
 def _decompress(data: bytes) -> bytes:
@@ -168,6 +172,8 @@ def _typed(values: pl.Series, column: ColumnContract) -> pl.Series:
 def _cast(values: pl.Series, wanted: pl.DataType) -> pl.Series:
     if isinstance(wanted, pl.Datetime):
         return values.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+    if wanted == pl.Date:
+        return values.str.to_date("%Y-%m-%d", strict=False)
     if wanted == pl.Boolean:
         return values.str.to_lowercase().replace_strict(
             {"true": True, "false": False, "1": True, "0": False}, default=None

@@ -17,6 +17,7 @@ from ml_assets.lake import PreconditionFailed, Store, StoredObject
 
 Status = Literal["ingested", "quarantined", "superseded", "duplicate"]
 STATUSES: tuple[Status, ...] = ("ingested", "quarantined", "superseded", "duplicate")
+HOLDING: tuple[Status, ...] = ("ingested", "duplicate")  # the delivery's bytes are in
 FOLDER = "_ledger"
 MOST_TRIES = 100
 
@@ -40,6 +41,11 @@ class Entry:
     def identity(self) -> tuple[str, str]:
         """Return what makes a delivery: the file's name and its generation."""
         return self.name, self.generation
+
+    @property
+    def arrival(self) -> tuple[datetime, str]:
+        """Return what orders deliveries: when the file landed, and its name for those of one moment."""
+        return self.landed_at, self.name
 
     def to_json(self) -> str:
         """Return one JSON line."""
@@ -81,17 +87,26 @@ class Ledger:
 
     def live(self, source: str) -> dict[str | None, Entry]:
         """Return the ingested delivery behind each partition of a source."""
-        return {
-            entry.partition: entry for entry in self.entries() if (entry.source, entry.status) == (source, "ingested")
-        }
+        return _live(self.entries(), source)
+
+    def confirmed(self, source: str) -> dict[str | None, tuple[datetime, str]]:
+        """Return when, and under which name, the bytes behind each partition last arrived: duplicates confirm them."""
+        entries = self.entries()
+        live = _live(entries, source)
+        found: dict[str | None, tuple[datetime, str]] = {}
+        for entry in entries:
+            held = live.get(entry.partition)
+            if held and (entry.source, entry.sha256) == (source, held.sha256) and entry.status in HOLDING:
+                found[entry.partition] = max(found.get(entry.partition, entry.arrival), entry.arrival)
+        return found
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Add decisions, all or none. A later decision about the same delivery replaces the earlier one."""
         lines = "\n".join(entry.to_json() for entry in entries)
         if not lines:
             return
-        for _ in range(MOST_TRIES):
-            number = len(self._names())
+        first = len(self._names())
+        for number in range(first, first + MOST_TRIES):
             try:
                 self._store.write(f"{FOLDER}/{number:08d}.jsonl", lines.encode(), expect="absent")
                 return
@@ -107,3 +122,7 @@ class Ledger:
             if name not in self._batches:  # batches never change
                 self._batches[name] = [Entry.from_json(line) for line in self._store.read(name).decode().splitlines()]
             yield from self._batches[name]
+
+
+def _live(entries: Iterable[Entry], source: str) -> dict[str | None, Entry]:
+    return {entry.partition: entry for entry in entries if (entry.source, entry.status) == (source, "ingested")}

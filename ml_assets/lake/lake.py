@@ -71,10 +71,11 @@ class Lake:
         Writing the same rows with the same verdicts again changes nothing, not even `written_at`: idempotent.
         """
         version = content_hash(frame)
-        current = self.manifest(table, partition)
-        if current and (current.version, list(current.verdicts)) == (version, list(verdicts)):
-            return current
         name = _file_name(version)
+        current = self.manifest(table, partition)
+        same = current and (current.version, list(current.verdicts)) == (version, list(verdicts))
+        if current and same and self.store.exists(self._name(table, partition, name)):
+            return current
         data = _parquet(frame)
         self._mark()
         self.store.write(self._name(table, partition, name), data)
@@ -225,7 +226,9 @@ class Lake:
         return self.store.folders(table)
 
     def _name(self, table: str, partition: str | None, file: str) -> str:
-        return f"{table}/{partition or WHOLE}/{file}"
+        if partition is not None and (partition in ("", WHOLE) or "/" in partition):
+            raise ValueError(f"{table}: {partition!r} cannot be a partition; use a plain name such as 2013-01-31")
+        return f"{table}/{WHOLE if partition is None else partition}/{file}"
 
     def _mark(self) -> None:
         if not self.store.exists(MARKER):

@@ -67,12 +67,17 @@ class Manifest:
             raise ValueError(f"not a manifest: {error}; the lake was written by another version, rebuild it") from error
 
 
+# As text: NumPy has no integers of 128 bits, which decimals are too.
+TEXT_LIKE = (pl.String, pl.Categorical, pl.Enum, pl.Decimal, pl.Int128, pl.UInt128)
+
+
 def content_hash(frame: pl.DataFrame) -> str:
-    """Return the SHA-256 (hex) of a frame's meaning: column names, types and rows in order.
+    """Return the SHA-256 (hex) of a frame's meaning: number of rows, column names, types and rows in order.
 
     Independent of chunking and of the Parquet writer, so a rebuilt table can be compared with the first one.
     """
-    digest = hashlib.sha256(json.dumps([(name, str(dtype)) for name, dtype in frame.schema.items()]).encode())
+    shape = [frame.height, [(name, str(dtype)) for name, dtype in frame.schema.items()]]
+    digest = hashlib.sha256(json.dumps(shape).encode())
     for column in frame.rechunk().get_columns():
         digest.update(_column_bytes(column))
     return digest.hexdigest()
@@ -82,7 +87,7 @@ def _column_bytes(column: pl.Series) -> bytes:
     """Return bytes that determine the column: lengths and text for strings, fixed-width values and nulls otherwise."""
     nulls = column.is_null().to_numpy().tobytes()
     dtype = column.dtype
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
+    if dtype in TEXT_LIKE:
         text = column.cast(pl.String).fill_null("")
         return nulls + text.str.len_bytes().to_numpy().tobytes() + "".join(text.to_list()).encode()
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):

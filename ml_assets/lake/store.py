@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
+# What file systems call an object's version and the time of its last change, the most exact first.
+GENERATIONS = ("generation", "etag", "ETag", "mtime", "created")
+MOMENTS = ("updated", "mtime", "LastModified", "created")
 NATIVE = ("gs", "gcs", "s3", "az", "abfs")  # schemes that Polars reads itself
 
 
@@ -119,10 +122,9 @@ class Store:
     def _write_local(self, name: str, data: bytes, *, absent: bool) -> None:
         target = self._local(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
+        temporary = target.parent / f".tmp-{uuid4().hex}"  # not mkstemp, which would leave it to its owner alone
         try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(handle, 0o644)  # a temporary file is its owner's alone
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -133,7 +135,7 @@ class Store:
         except FileExistsError as error:
             raise PreconditionFailed(f"{target} exists already; read it and decide again") from error
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _list_local(self, prefix: str) -> Iterator[StoredObject]:
         assert self._root is not None
@@ -141,7 +143,8 @@ class Store:
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 if not name.startswith("."):
-                    yield _local_object(self._root, Path(folder) / name)
+                    with contextlib.suppress(FileNotFoundError):  # renamed or removed while we looked
+                        yield _local_object(self._root, Path(folder) / name)
 
     # -- bucket --------------------------------------------------------------------------------------------------------
 
@@ -174,7 +177,7 @@ class Store:
         return self.exists(name) and hashlib.sha256(self.read(name)).digest() == hashlib.sha256(data).digest()
 
     def _list_remote(self, prefix: str) -> Iterator[StoredObject]:
-        root = self.url.split("://", 1)[1]
+        root = self._fs._strip_protocol(self.url)
         try:
             found = self._fs.find(self._remote(prefix), detail=True)
         except FileNotFoundError:
@@ -183,8 +186,8 @@ class Store:
             yield StoredObject(
                 name=path.removeprefix(root).lstrip("/"),
                 size=int(info["size"]),
-                generation=str(info.get("generation") or info.get("etag") or info.get("ETag") or info.get("mtime")),
-                modified_at=_moment(info.get("updated") or info.get("mtime") or info.get("LastModified")),
+                generation=str(_first(info, *GENERATIONS)),
+                modified_at=_moment(_first(info, *MOMENTS)),
             )
 
 
@@ -202,6 +205,10 @@ def _local_object(root: Path, path: Path) -> StoredObject:
         generation=f"{status.st_mtime_ns}-{status.st_size}",
         modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
     )
+
+
+def _first(info: Mapping[str, Any], *names: str) -> Any:
+    return next((info[name] for name in names if info.get(name) is not None), None)
 
 
 def _moment(value: Any) -> datetime:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from ml_assets.preparation.writing import PARTITION
+
 
 @dataclass(frozen=True)
 class Repairs:
@@ -32,15 +34,14 @@ class Cleaned:
 def clean(raw: pl.LazyFrame, repairs: Repairs, *, uses: Mapping[str, pl.LazyFrame] | None = None) -> Cleaned:
     """Repair a raw table.
 
-    Of rows with the same key the one that landed last stays. `repairs` counts `duplicates removed`, and for each
+    Of a partition's rows with the same key the one that landed last stays; other partitions do not matter, so that a day comes
+    out the same whichever days it is cleaned with. `repairs` counts `duplicates removed`, and for each
     column in `plausible`, `<column>: implausible values to null`.
     """
     counted = raw.with_columns(
         _outside(column, limits).alias(f"_outside_{column}") for column, limits in repairs.plausible.items()
     )
-    kept = counted.sort("landed_at", maintain_order=True) if repairs.key else counted
-    kept = kept.unique(list(repairs.key), keep="last", maintain_order=True) if repairs.key else kept
-    rows = kept.collect()
+    rows = _last_landed(counted, repairs.key).collect()
     before = raw.select(pl.len()).collect().item()
     flags = [f"_outside_{column}" for column in repairs.plausible]
     counts = {"duplicates removed": before - rows.height}
@@ -51,6 +52,14 @@ def clean(raw: pl.LazyFrame, repairs: Repairs, *, uses: Mapping[str, pl.LazyFram
     repaired = repaired.drop(flags)
     derived = repairs.derive(repaired, **(uses or {})) if repairs.derive else repaired
     return Cleaned(derived.collect(), counts)
+
+
+def _last_landed(rows: pl.LazyFrame, key: Sequence[str]) -> pl.LazyFrame:
+    if not key:
+        return rows
+    within = [name for name in (PARTITION,) if name in rows.collect_schema()]
+    ordered = rows.sort("landed_at", maintain_order=True)
+    return ordered.unique([*within, *key], keep="last", maintain_order=True)
 
 
 def _outside(column: str, limits: tuple[float, float]) -> pl.Expr:

@@ -37,7 +37,7 @@ def observe(lake: Lake, sql: str, tables: Sequence[str], partitions: Sequence[st
     The first table gives the days: a row of observations belongs to the partition of the row that it comes from.
     """
     leading = {keys.sql_name(tables[0]): lake.scan(tables[0], partitions, partition_column=PARTITION)}
-    frames = leading | {keys.sql_name(table): lake.scan(table, partitions) for table in tables[1:]}
+    frames = leading | {keys.sql_name(table): _scan(lake, table, partitions) for table in tables[1:]}
     frame = query(_with_partition(sql), frames).collect()
     return frame.sort(EVENT_TIMESTAMP, *(name for name in frame.columns if frame.schema[name] == pl.String))
 
@@ -58,10 +58,15 @@ def suite(table: str, *, key: Sequence[str]) -> Suite:
 
 def _with_partition(sql: str) -> str:
     """Carry the day of each row through a declared `SELECT`."""
-    head, select, rest = sql.strip().partition("SELECT")
-    if head.strip() or not select:
+    select, rest = sql.strip()[:6], sql.strip()[6:]
+    if select.upper() != "SELECT" or not rest[:1].isspace():
         raise ObservationsError(f"observations.query: must begin with SELECT, not {sql.strip()[:30]!r}")
     return f"SELECT {PARTITION},{rest}"
+
+
+def _scan(lake: Lake, table: str, partitions: Sequence[str]) -> pl.LazyFrame:
+    """Scan the partitions of a table, or the whole of one that has none, such as planes."""
+    return lake.scan(table, None if lake.manifest(table) else partitions)
 
 
 def check_schema(schema: Mapping[str, pl.DataType]) -> None:
@@ -84,10 +89,13 @@ def as_known_at(observations: pl.LazyFrame, moment: datetime) -> pl.LazyFrame:
 
 
 def unlabelled(observations: pl.DataFrame, moment: datetime) -> dict[str, int]:
-    """Count rows without a usable label by reason: `never` (no outcome, e.g. cancelled) and `not yet` (known later)."""
-    timestamp = observations[LABEL_TIMESTAMP]
-    never = int((observations[LABEL].is_null() & timestamp.is_null()).sum())
-    return {"never": never, "not yet": int((timestamp > moment).fill_null(False).sum())}
+    """Count rows without a usable label by reason: `not yet` (known later) and `never` (no outcome, e.g. cancelled).
+
+    With the rows that `as_known_at` leaves labelled, these are all rows.
+    """
+    later = (observations[LABEL_TIMESTAMP] > moment).fill_null(False)
+    without = observations[LABEL].is_null() | observations[LABEL_TIMESTAMP].is_null()
+    return {"never": int((without & ~later).sum()), "not yet": int(later.sum())}
 
 
 def without_outcome(columns: Collection[str]) -> list[str]:

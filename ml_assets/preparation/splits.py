@@ -2,42 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import polars as pl
 
+from ml_assets.preparation.spans import Span
+
 SPLITS = ("train", "validation", "test")
-_UNITS = {"d": "days", "w": "weeks", "mo": "months"}
-
-
-@dataclass(frozen=True)
-class Span:
-    """A length of calendar time: `8mo`, `4w`, `7d`."""
-
-    count: int
-    unit: str
-
-    @classmethod
-    def parse(cls, text: str) -> Span:
-        """Read `8mo`, `4w` or `7d`; `ValueError` for anything else."""
-        match = re.fullmatch(r"([1-9]\d*)(mo|w|d)", text)
-        if match is None:
-            raise ValueError(f"{text!r} is not a span of time; write a number and d, w or mo, such as 8mo")
-        return cls(int(match[1]), match[2])
-
-    def before(self, moment: datetime) -> datetime:
-        """Return the moment one span earlier."""
-        if self.unit == "mo":
-            months = moment.year * 12 + moment.month - 1 - self.count
-            return moment.replace(year=months // 12, month=months % 12 + 1)
-        return moment - timedelta(**{_UNITS[self.unit]: self.count})
-
-    def floor(self, moment: datetime) -> datetime:
-        """Return the start of the calendar unit (month, or day) in which `moment` lies."""
-        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight.replace(day=1) if self.unit == "mo" else midnight
 
 
 @dataclass(frozen=True)

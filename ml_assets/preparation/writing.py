@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -36,37 +37,25 @@ def write_checked(
     """Evaluate `suite` on `frame` and write it with the verdict.
 
     With `partitions`, `frame` has the String column `_partition`; rows of other partitions are left out, and each partition is
-    judged and written by itself. A red partition is written too, so that a person can look at it, but readers refuse it.
+    judged and written by itself. Rows of no partition make the verdict red. A partition that had rows and has none any more is
+    emptied. A red partition is written too, so that a person can look at it, but readers refuse it.
     """
+    how: dict[str, Any] = {"written_at": now, "inputs": inputs, "code_version": code_version}
     if partitions is None:
-        return _write_whole(lake, table, frame, suite, now=now, inputs=inputs, code_version=code_version)
-    wanted = frame.filter(pl.col(PARTITION).is_in(list(partitions)))
+        verdict, manifest = _write_one(lake, table, frame, suite, None, how)
+        return Written({"_": manifest}, verdict)
+    wanted = frame.filter(pl.col(PARTITION).is_in(list(partitions)) | pl.col(PARTITION).is_null())
     verdicts = evaluate(wanted.lazy(), suite, by=PARTITION)
-    manifests = lake.write_partitions(
-        table,
-        wanted,
-        by=PARTITION,
-        written_at=now,
-        inputs=inputs,
-        code_version=code_version,
-        verdicts={partition: [verdict.to_dict()] for partition, verdict in verdicts.items()},
-    )
+    told = {partition: [verdict.to_dict()] for partition, verdict in verdicts.items()}
+    manifests = lake.write_partitions(table, wanted.drop_nulls(PARTITION), by=PARTITION, verdicts=told, **how)
+    for name in lake.manifests(table, set(partitions) - set(manifests)):
+        verdicts[name], manifests[name] = _write_one(lake, table, frame.clear(), suite, name, how)
     return Written(manifests, merge(verdicts))
 
 
-def _write_whole(
-    lake: Lake,
-    table: str,
-    frame: pl.DataFrame,
-    suite: Suite,
-    *,
-    now: datetime,
-    inputs: Mapping[str, str] | None,
-    code_version: str,
-) -> Written:
+def _write_one(
+    lake: Lake, table: str, frame: pl.DataFrame, suite: Suite, partition: str | None, how: Mapping[str, Any]
+) -> tuple[Verdict, Manifest]:
     rows = frame.drop(PARTITION, strict=False)
     verdict = evaluate(rows.lazy(), suite)[""]
-    manifest = lake.write(
-        table, rows, written_at=now, inputs=inputs, code_version=code_version, verdicts=[verdict.to_dict()]
-    )
-    return Written({"_": manifest}, verdict)
+    return verdict, lake.write(table, rows, partition=partition, verdicts=[verdict.to_dict()], **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +19,10 @@ class Clock:
         if self._file is None or not self._file.is_file():
             return datetime.now(UTC)
         text = self._file.read_text().strip()
-        try:
-            return datetime.fromisoformat(text).astimezone(UTC)
-        except ValueError as error:
-            raise ValueError(f"{self._file}: {text!r} is not a time like 2013-11-03T00:00:00+00:00") from error
+        with contextlib.suppress(ValueError):
+            if (moment := datetime.fromisoformat(text)).tzinfo:
+                return moment.astimezone(UTC)
+        raise ValueError(f"{self._file}: {text!r} is not a time like 2013-11-03T00:00:00+00:00")
 
     def set(self, now: datetime) -> None:
         """Set the replay's time; it never goes back."""

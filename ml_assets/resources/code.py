@@ -28,10 +28,7 @@ def code_version(*paths: str) -> str:
     """Return 12 hex digits of the SHA-256 of the module files behind dotted function paths, without importing them."""
     digest = hashlib.sha256()
     for path in paths:
-        spec = find_spec(path.rpartition(".")[0])
-        if spec is None or spec.origin is None:
-            raise ValueError(f"no module behind {path!r}; write it as package.module.function")
-        digest.update(Path(spec.origin).read_bytes())
+        digest.update(_module_file(path).read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -43,3 +40,13 @@ def rooms_version(*rooms: str) -> str:
     for path in sorted(file for room in rooms for file in (root / room).rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _module_file(path: str) -> Path:
+    try:
+        spec = find_spec(path.rpartition(".")[0])
+    except (ModuleNotFoundError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ValueError(f"no module behind {path!r}; write it as package.module.function")
+    return Path(spec.origin)

@@ -48,8 +48,9 @@ def _zones(airports: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _scheduled_arrival() -> pl.Expr:
-    """Read the local clock at the destination; an arrival before the departure is on the next day."""
-    clock = pl.datetime("year", "month", "day", pl.col("sched_arr_time") // 100, pl.col("sched_arr_time") % 100)
+    """Read the local clock at the destination (2400 is midnight); an arrival before the departure is on the next day."""
+    reading = pl.col("sched_arr_time") % 2400
+    clock = pl.datetime("year", "month", "day", reading // 100, reading % 100)
     local = clock.cast(pl.Datetime("us"))
     arrival = pl.lit(None, dtype=pl.Datetime("us", "UTC"))
     for zone in ZONES:
