@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from ml_assets.collection.collect import collect, new_files, waiting
 from ml_assets.collection.ledger import Entry, Ledger
@@ -113,7 +120,9 @@ class Deliveries(RuleBasedStateMachine):
     def _newest_good_delivery_holds(self, day: str) -> None:
         good = [item for item in self.known.values() if item.day == day and item.text in GOOD]
         places = open_places(self.root)
-        assert len([entry for entry in self._entries() if (entry.partition, entry.status) == (day, "ingested")]) == bool(good)
+        assert len(
+            [entry for entry in self._entries() if (entry.partition, entry.status) == (day, "ingested")]
+        ) == bool(good)
         if good:
             newest = max(good, key=lambda item: (item.after, item.name))
             assert places.ledger.live("things")[day].sha256 == hashlib.sha256(newest.text.encode()).hexdigest()

@@ -112,7 +112,9 @@ def test_times_are_utc_unless_they_say_otherwise(written: str) -> None:
 @pytest.mark.parametrize("name", [name for name in TYPES if name != "text"])
 def test_a_value_of_another_type_is_named_with_its_line(name: str) -> None:
     good, bad = ([wrong if column == name else text for column, (_, text, _) in TYPES.items()] for wrong in ("", "x1"))
-    with pytest.raises(ContractError, match=f"column {name}: 1 values are not {TYPES[name][0]}, such as 'x1' in line 3"):
+    with pytest.raises(
+        ContractError, match=f"column {name}: 1 values are not {TYPES[name][0]}, such as 'x1' in line 3"
+    ):
         read(header(good, bad), EVERY)
 
 
@@ -174,7 +176,9 @@ def test_whatever_lands_is_read_or_refused(data: st.DataObject) -> None:
     text = bytearray(header([text for _, text, _ in TYPES.values()], ["NA"] * len(TYPES)).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         at, width = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 3))
-        text[at : at + width] = data.draw(st.binary(max_size=3) | st.sampled_from([b",", b'"', b"\n", b"\r", b"-", b"9"]))
+        text[at : at + width] = data.draw(
+            st.binary(max_size=3) | st.sampled_from([b",", b'"', b"\n", b"\r", b"-", b"9"])
+        )
     try:
         frame = read(bytes(text), EVERY)
     except ContractError as error:

@@ -13,8 +13,12 @@ COLUMNS = [
     column("real", dtype=pl.Float64, allow_null=True, strategy=st.floats().map(lambda value: value + 0.0)),  # no -0.0
     column("text", dtype=pl.String, allow_null=True),
     column("yes", dtype=pl.Boolean, allow_null=True),
-    column("moment", dtype=pl.Datetime("us", "UTC"), allow_null=True, strategy=st.datetimes(
-        datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))),
+    column(
+        "moment",
+        dtype=pl.Datetime("us", "UTC"),
+        allow_null=True,
+        strategy=st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    ),
     column("day", dtype=pl.Date, allow_null=True),
     column("money", dtype=pl.Decimal(12, 2), allow_null=True),
     column("kind", dtype=pl.Enum(["a", "b"]), allow_null=True, strategy=st.sampled_from(["a", "b"])),

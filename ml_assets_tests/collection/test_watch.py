@@ -1,0 +1,163 @@
+"""What the sensor asks for: every new file once, in few runs, and the days that depend on what changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ml_assets.collection.collect import Landing, collect
+from ml_assets.collection.watch import MOST_REQUESTS, Request, look
+from ml_assets_tests.collection.outside import NOW, THINGS, open_places, put
+
+OTHERS = replace(THINGS, name="others", pattern="others/others-{day}*.csv")
+REFERENCE = replace(THINGS, name="reference", pattern="reference/reference*.csv", days=None)
+CONTRACTS = [THINGS, OTHERS, REFERENCE]
+GOOD = "id,value\n1,0.5\n"
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Landing:
+    return open_places(tmp_path)
+
+
+def deliver(
+    places: Landing, *days: str, source: str = "things", tag: str = "", text: str = GOOD, after: int = 0
+) -> None:
+    for day in days:
+        put(places, f"{source}/{source}-{day}{tag}.csv", text, after=after)
+
+
+def take(places: Landing) -> None:
+    for contract in CONTRACTS:
+        collect(contract, places, now=NOW)
+
+
+def asked(places: Landing, **how: object) -> list[Request]:
+    found = look(places, CONTRACTS, now=NOW, **how)  # type: ignore[arg-type]
+    assert not isinstance(found, str), found
+    return found
+
+
+def stretches(places: Landing, **how: object) -> list[tuple[str | None, str | None]]:
+    return [(request.first, request.last) for request in asked(places, **how)]
+
+
+def test_nothing_new(places: Landing) -> None:
+    assert look(places, CONTRACTS, now=NOW) == "no new files"
+    deliver(places, "2013-01-05")
+    take(places)
+    assert look(places, CONTRACTS, now=NOW) == "no new files"
+
+
+def test_consecutive_days_are_one_run(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-01-06", "2013-01-07")
+    deliver(places, "2013-01-06", source="others")
+    (request,) = asked(places)
+    assert (request.first, request.last) == ("2013-01-05", "2013-01-07")
+    assert (request.files, request.sources) == (4, ("others", "things"))
+    assert request.key.startswith(request.batch)
+
+
+def test_days_far_apart_are_runs_of_their_own(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-01-06", "2013-02-10")
+    requests = asked(places)
+    assert [(item.first, item.last) for item in requests] == [
+        ("2013-01-05", "2013-01-06"),
+        ("2013-02-10", "2013-02-10"),
+    ]
+    assert len({item.key for item in requests}) == 2
+    assert len({item.batch for item in requests}) == 1
+
+
+def test_there_are_few_runs_however_scattered_the_days(places: Landing) -> None:
+    days = [f"2013-01-{day:02}" for day in range(1, 29, 3)]
+    deliver(places, *days)
+    found = stretches(places)
+    assert len(found) == MOST_REQUESTS
+    assert all(any(first <= day <= last for first, last in found if first and last) for day in days)
+
+
+def test_the_same_files_are_the_same_request_and_others_are_not(places: Landing) -> None:
+    deliver(places, "2013-01-05")
+    first = asked(places)
+    assert asked(places) == first
+    deliver(places, "2013-01-05", after=5)  # the same name again
+    second = asked(places)
+    assert second[0].key != first[0].key
+    deliver(places, "2013-01-05", source="others")
+    assert asked(places)[0].key != second[0].key
+
+
+def test_a_run_that_is_collecting_is_waited_for(places: Landing) -> None:
+    deliver(places, "2013-01-05")
+    assert look(places, CONTRACTS, now=NOW, in_flight=["abc", "def"]) == "run abc is still collecting"
+
+
+def test_a_batch_that_fails_is_asked_for_three_times(places: Landing) -> None:
+    deliver(places, "2013-01-05")
+    (request,) = asked(places)
+    tried = [asked(places, failures={request.batch: count})[0].key for count in range(3)]
+    assert len(set(tried)) == 3
+    found = look(places, CONTRACTS, now=NOW, failures={request.batch: 3, "other": 9})
+    assert found == f"the same 1 files failed 3 times; look at the runs of batch {request.batch}"
+    deliver(places, "2013-01-06")
+    assert asked(places, failures={request.batch: 3})  # another batch
+
+
+def test_a_correction_reaches_the_days_after_it_that_are_in(places: Landing) -> None:
+    deliver(places, *(f"2013-01-{day:02}" for day in range(1, 11)))
+    take(places)
+    deliver(places, "2013-01-03", tag=".fixed", text="id,value\n2,1\n", after=5)
+    assert stretches(places) == [("2013-01-03", "2013-01-03")]
+    assert stretches(places, reach=4) == [("2013-01-03", "2013-01-07")]
+    assert stretches(places, reach=30) == [("2013-01-03", "2013-01-10")]
+
+
+def test_a_new_last_day_reaches_nothing(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-01-06")
+    take(places)
+    deliver(places, "2013-01-07")
+    assert stretches(places, reach=30) == [("2013-01-07", "2013-01-07")]
+
+
+def test_a_late_day_reaches_the_days_after_it_even_of_other_sources(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-01-06", source="others")
+    take(places)
+    deliver(places, "2013-01-04")
+    assert stretches(places, reach=30) == [("2013-01-04", "2013-01-06")]
+
+
+@pytest.mark.parametrize("name", ["things/notes.txt", "things/things-2032-01-01.csv", "things/things-2012-01-01.csv"])
+def test_files_without_an_expected_day_still_fire_a_run(places: Landing, name: str) -> None:
+    put(places, name, GOOD)
+    assert stretches(places) == [("2013-01-01", "2013-01-01")]  # the first day that the source declares
+    deliver(places, "2013-01-05", source="others")
+    take(places)
+    put(places, name, GOOD, after=5)
+    assert stretches(places) == [("2013-01-05", "2013-01-05")]  # the last day that is in
+    deliver(places, "2013-01-09")
+    assert stretches(places) == [("2013-01-09", "2013-01-09")]
+
+
+def test_a_source_that_declares_no_days_yet(places: Landing) -> None:
+    put(places, "things/notes.txt", GOOD)
+    (request,) = look(places, [replace(THINGS, days=None)], now=NOW)
+    assert isinstance(request, Request)
+    assert request.first == "2013-03-01"
+
+
+def test_reference_files_alone_need_no_days(places: Landing) -> None:
+    put(places, "reference/reference.csv", GOOD)
+    (request,) = asked(places)
+    assert (request.first, request.last, request.sources) == (None, None, ("reference",))
+    deliver(places, "2013-01-05")
+    (request,) = asked(places)
+    assert (request.first, request.sources) == ("2013-01-05", ("reference", "things"))
+
+
+def test_very_many_files_come_in_several_looks(places: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_assets.collection.watch.MOST_FILES", 3)
+    deliver(places, *(f"2013-01-{day:02}" for day in range(1, 8)))
+    assert [(item.files, item.first, item.last) for item in asked(places)] == [(3, "2013-01-01", "2013-01-03")]
