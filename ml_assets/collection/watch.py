@@ -52,9 +52,10 @@ def look(
         return "no new files"
     batch = _digest(item for files in new.values() for item in files)
     failed = (failures or {}).get(batch, 0)
-    if failed >= MOST_FAILURES:
+    stretches = _stretches(new, places, contracts, now, reach)
+    if failed >= MOST_FAILURES * max(1, len(stretches)):  # each stretch is a run of its own
         return f"the same {sum(map(len, new.values()))} files failed {failed} times; look at the runs of batch {batch}"
-    return _requests(new, batch, failed, _stretches(new, places, contracts, now, reach))
+    return _requests(new, batch, failed, stretches)
 
 
 def _requests(

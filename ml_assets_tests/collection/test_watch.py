@@ -106,6 +106,13 @@ def test_a_batch_that_fails_is_asked_for_three_times(places: Landing) -> None:
     assert asked(places, failures={request.batch: 3})  # another batch
 
 
+def test_each_stretch_of_a_batch_may_fail_three_times(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-02-10")
+    batch = asked(places)[0].batch
+    assert len(asked(places, failures={batch: 5})) == 2
+    assert "failed 6 times" in look(places, CONTRACTS, now=NOW, failures={batch: 6})
+
+
 def test_a_correction_reaches_the_days_after_it_that_are_in(places: Landing) -> None:
     deliver(places, *(f"2013-01-{day:02}" for day in range(1, 11)))
     take(places)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import polars as pl
 
 # Destinations that the airports table lacks: Puerto Rico and the U.S. Virgin Islands keep Atlantic time all year.
 ATLANTIC = ("BQN", "PSE", "SJU", "STT")
+# `time_hour` is the beginning of the hour. Its row is the hour's first report, which is the routine one of minute 51 when nothing
+# special happens, with the hour's precipitation up to minute 51 (nycflights13, data-raw/weather.R): nobody knew it earlier.
+REPORTED_AFTER = timedelta(minutes=51)
 LATE_AFTER = 15  # minutes; the U.S. Bureau of Transportation Statistics counts an arrival as late from 15 minutes
 
 
@@ -37,8 +42,9 @@ def flights(raw: pl.LazyFrame, *, raw_airports: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def weather(raw: pl.LazyFrame) -> pl.LazyFrame:
-    """Name the hour of each observation `observed_at` (UTC) and keep what was measured."""
-    return raw.rename({"time_hour": "observed_at"}).drop("year", "month", "day", "hour").sort("observed_at", "origin")
+    """Add `observed_at` (UTC), the moment by which the row was measured, and keep what was measured."""
+    observed = raw.with_columns(observed_at=pl.col("time_hour") + REPORTED_AFTER)
+    return observed.drop("time_hour", "year", "month", "day", "hour").sort("observed_at", "origin")
 
 
 def _zones(airports: pl.LazyFrame) -> pl.LazyFrame:

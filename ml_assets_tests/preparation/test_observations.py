@@ -1,0 +1,197 @@
+"""Observations say what is asked as of when, and never more than was known then."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_assets.lake import Lake, MissingPartitionError, RedPartitionError
+from ml_assets.preparation.observations import (
+    ObservationsError,
+    as_known_at,
+    check_schema,
+    observe,
+    query,
+    suite,
+    unlabelled,
+    without_outcome,
+)
+from ml_assets.preparation.writing import PARTITION
+from ml_assets.quality import evaluate
+
+NOW = datetime(2013, 2, 1, tzinfo=UTC)
+UTC_US = pl.Datetime("us", "UTC")
+SQL = """
+    SELECT id, shop, planned - INTERVAL '2 hours' AS event_timestamp,
+    CASE WHEN late IS NULL THEN NULL WHEN late > 15 THEN 1 ELSE 0 END AS label,
+    done + INTERVAL '1 day' AS label_timestamp
+    FROM clean_orders
+"""
+
+
+def orders(day: int, *late: int | None) -> pl.DataFrame:
+    """Orders planned at noon, done so many minutes late, or never."""
+    noon = datetime(2013, 1, day, 12, tzinfo=UTC)
+    rows = [
+        (f"{day}-{number}", "ab"[number % 2], noon, None if m is None else noon + timedelta(minutes=m), m)
+        for number, m in enumerate(late)
+    ]
+    schema = {"id": pl.String, "shop": pl.String, "planned": UTC_US, "done": UTC_US, "late": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    made = Lake(str(tmp_path))
+    for day, late in ((1, (0, 20)), (2, (None, 15, 16))):
+        made.write("clean/orders", orders(day, *late), partition=f"2013-01-0{day}", written_at=NOW)
+    return made
+
+
+def observed(lake: Lake, sql: str = SQL, tables: tuple[str, ...] = ("clean/orders",)) -> pl.DataFrame:
+    return observe(lake, sql, tables, ["2013-01-01", "2013-01-02"])
+
+
+# -- the query ---------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_carry_their_day_their_moment_and_their_outcome(lake: Lake) -> None:
+    frame = observed(lake)
+    assert frame.columns == [PARTITION, "id", "shop", "event_timestamp", "label", "label_timestamp"]
+    assert frame["id"].to_list() == ["1-0", "1-1", "2-0", "2-1", "2-2"]
+    assert frame["label"].to_list() == [0, 1, None, 0, 1]
+    assert frame[PARTITION].to_list() == ["2013-01-01"] * 2 + ["2013-01-02"] * 3
+    assert frame["event_timestamp"][0] == datetime(2013, 1, 1, 10, tzinfo=UTC)
+    assert frame["label_timestamp"][1] == datetime(2013, 1, 2, 12, 20, tzinfo=UTC)
+    assert frame["label_timestamp"][2] is None
+
+
+@pytest.mark.parametrize("sql", [SQL.replace("SELECT", "select"), SQL.replace("SELECT ", "SELECT\n"), SQL.strip()])
+def test_the_select_may_be_written_as_people_do(lake: Lake, sql: str) -> None:
+    assert observed(lake, sql).equals(observed(lake))
+
+
+def test_a_table_without_days_can_be_joined(lake: Lake) -> None:
+    lake.write("clean/shops", pl.DataFrame({"shop": ["a", "b"], "size": [1, 2]}), written_at=NOW)
+    sql = SQL.replace("id, shop,", "id, size,") + " JOIN clean_shops ON clean_orders.shop = clean_shops.shop"
+    frame = observed(lake, sql, ("clean/orders", "clean/shops"))
+    assert frame["size"].to_list() == [1, 2, 1, 2, 1]
+
+
+def test_of_a_table_with_days_only_those_days_are_joined(lake: Lake) -> None:
+    for day in ("2013-01-01", "2013-01-03"):
+        lake.write("clean/shops", pl.DataFrame({"shop": ["a"], "size": [int(day[-1])]}), partition=day, written_at=NOW)
+    sql = SQL.replace("id, shop,", "id, size,") + " JOIN clean_shops ON clean_orders.shop = clean_shops.shop"
+    assert observed(lake, sql, ("clean/orders", "clean/shops"))["size"].unique().to_list() == [1]
+
+
+def test_a_red_day_is_refused(lake: Lake) -> None:
+    red = {"suite": "clean/orders", "success": False, "reason": "late: out of range"}
+    lake.write("clean/orders", orders(2, 3), partition="2013-01-02", written_at=NOW, verdicts=[red])
+    with pytest.raises(RedPartitionError, match="late: out of range"):
+        observed(lake)
+
+
+def test_days_that_are_not_there_are_named(lake: Lake) -> None:
+    with pytest.raises(MissingPartitionError, match="2013-03-01"):
+        observe(lake, SQL, ["clean/orders"], ["2013-03-01"])
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("", "must begin with SELECT, not ''"),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", "must begin with SELECT, not 'WITH x"),
+        ("SELECTED id FROM clean_orders", "must begin with SELECT"),
+        ("DROP TABLE clean_orders", "must begin with SELECT"),
+        (SQL.replace("clean_orders", "clean_order"), r"clean_order.*tables are \['clean_orders'\]"),
+        (SQL.replace("late > 15", "lateness > 15"), "lateness"),
+        (SQL.replace("FROM", "FRM"), "observations.query"),
+        (SQL.replace("AS label,", "AS outcome,"), "no column 'label'; select the outcome AS label"),
+        (SQL.replace("AS event_timestamp", "AS at"), "no column 'event_timestamp'; select it as a UTC time"),
+        (SQL.replace("AS label_timestamp", "AS at"), "no column 'label_timestamp'"),
+        (SQL.replace("planned - INTERVAL '2 hours'", "late"), "'event_timestamp' is Int64, not Datetime.*cast it"),
+    ],
+)
+def test_a_query_that_gives_no_observations_is_refused(lake: Lake, sql: str, reason: str) -> None:
+    with pytest.raises(ObservationsError, match=reason):
+        observed(lake, sql)
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    naive = {"label": pl.Int64(), "event_timestamp": pl.Datetime("us"), "label_timestamp": UTC_US}
+    with pytest.raises(ObservationsError, match=r"'event_timestamp' is Datetime.*cast it to UTC"):
+        check_schema(naive)
+    check_schema(naive | {"event_timestamp": UTC_US})
+
+
+def test_the_query_is_checked_before_it_runs() -> None:
+    exploding = pl.LazyFrame({"id": ["x"]}).map_batches(lambda _: 1 / 0)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ObservationsError):
+        query("SELECT id FROM clean_orders", {"clean_orders": exploding})
+
+
+# -- what was known ----------------------------------------------------------------------------------------------------------
+
+
+def outcomes(*rows: tuple[int | None, int | None]) -> pl.DataFrame:
+    """Label, and the day of January on which it became known."""
+    frame = pl.DataFrame(rows, schema={"label": pl.Int64, "day": pl.Int64}, orient="row")
+    return frame.select("label", label_timestamp=(pl.lit(NOW) + pl.duration(days=pl.col("day") - 32)).cast(UTC_US))
+
+
+def test_later_labels_are_hidden() -> None:
+    known = as_known_at(outcomes((1, 30), (1, 32), (0, 33), (None, None), (1, None)).lazy(), NOW).collect()
+    assert known["label"].to_list() == [1, 1, None, None, None]
+
+
+def test_what_has_no_label_is_counted_by_reason() -> None:
+    rows = outcomes((1, 30), (0, 33), (1, 34), (None, None), (1, None), (None, 30))
+    assert unlabelled(rows, NOW) == {"never": 3, "not yet": 2}
+
+
+day_or_none = st.none() | st.integers(28, 36)
+
+
+@settings(max_examples=50)
+@given(rows=st.lists(st.tuples(st.sampled_from([0, 1, None]), day_or_none), max_size=12), earlier=st.integers(0, 4))
+def test_no_row_is_left_out_in_silence(rows: list[tuple[int | None, int | None]], earlier: int) -> None:
+    frame, moment = outcomes(*rows), NOW - timedelta(days=earlier)
+    known = as_known_at(frame.lazy(), moment).collect()
+    assert known.height == frame.height
+    assert known["label"].count() + sum(unlabelled(frame, moment).values()) == frame.height
+    later = as_known_at(frame.lazy(), NOW).collect()["label"]
+    assert all(then in (None, now) for then, now in zip(known["label"], later, strict=True))  # nothing is unlearned
+
+
+def test_the_outcome_is_no_feature() -> None:
+    assert without_outcome(["id", "label", "event_timestamp", "label_timestamp"]) == ["id", "event_timestamp"]
+
+
+# -- the gate ----------------------------------------------------------------------------------------------------------------
+
+
+def judged(frame: pl.DataFrame) -> bool:
+    return evaluate(frame, suite("p/observations", key=["id"]))[""].success
+
+
+def test_good_observations_are_green(lake: Lake) -> None:
+    assert judged(observed(lake))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"event_timestamp": pl.lit(None, UTC_US)},
+        {"label_timestamp": pl.col("event_timestamp")},
+        {"label_timestamp": pl.col("event_timestamp") - pl.duration(minutes=1)},
+        {"id": pl.lit("1-0")},
+    ],
+)
+def test_bad_observations_are_red(lake: Lake, broken: dict[str, pl.Expr]) -> None:
+    assert not judged(observed(lake).with_columns(**broken))
