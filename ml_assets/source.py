@@ -54,7 +54,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
         - {name: time_hour, type: Datetime, nullable: false}
         - {name: temp, type: Float64, unit: °F}
       clean:
-        plausible: {wind_speed: [0, 150]}
+        plausible: {temp: [-40, 130]}
     ```
 
     Gives the asset `raw/<name>`, and `clean/<name>` when `clean` is declared, each with a blocking check.

@@ -162,22 +162,22 @@ def local_dagster(
         "-p",
         str(port),
     ]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=root,
-            env={**os.environ, **(environ or {})},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance:  # before the others start: its databases are made once
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=root,
+                env={**os.environ, **(environ or {})},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
             running = LocalDagster(process, port, log, instance)
             _wait_until(lambda: _answers(running), START_SECONDS, f"dagster dev does not answer; see {log}")
             yield running
-    finally:
-        _stop(process)
+        finally:
+            _stop(process)
 
 
 def _answers(running: LocalDagster) -> bool:

@@ -11,6 +11,7 @@ classes build on Dagster's private modules: the pin in `requirements.in` and the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections import OrderedDict
@@ -333,6 +334,15 @@ class Schedules(SqliteScheduleStorage):
         self._databases.close()
 
 
+@contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Keep other processes out of a folder: two that make and stamp the same database at once break it for good."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with Path(folder, ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by the death of the process
+        yield
+
+
 class Storage(DagsterSqliteStorage):
     """The three storages below one folder, laid out as Dagster's own `storage: sqlite`.
 
@@ -350,9 +360,10 @@ class Storage(DagsterSqliteStorage):
         """`base_dir` is made when missing."""
         self.base_dir = under_home(base_dir)
         history = os.path.join(self.base_dir, "history")
-        self._run_storage = Runs.from_local(history)
-        self._event_log_storage = EventLog(os.path.join(history, "runs"))
-        self._schedule_storage = Schedules.from_local(os.path.join(self.base_dir, "schedules"))
+        with alone(self.base_dir):
+            self._run_storage = Runs.from_local(history)
+            self._event_log_storage = EventLog(os.path.join(history, "runs"))
+            self._schedule_storage = Schedules.from_local(os.path.join(self.base_dir, "schedules"))
         self._inst_data = inst_data
         super(DagsterSqliteStorage, self).__init__()  # its own would open the stock storages
 

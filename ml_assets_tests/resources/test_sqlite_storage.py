@@ -358,3 +358,13 @@ def test_processes_may_make_the_same_files_at_once(tmp_path: Path) -> None:
     storage = EventLog(str(tmp_path))
     assert len(storage.get_logs_for_run("other")) == 10
     storage.dispose()
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_fresh_instance_may_be_opened_by_many_at_once(tmp_path: Path, attempt: int) -> None:
+    """The web server, the daemon, the code server and the command line all open a new instance within a second."""
+    opening = "from ml_assets.resources.sqlite_storage import Storage; import sys; Storage(sys.argv[1])"
+    together = [subprocess.Popen([sys.executable, "-c", opening, str(tmp_path / "dagster")]) for _ in range(4)]
+    assert [process.wait(120) for process in together] == [0, 0, 0, 0]
+    again = subprocess.run([sys.executable, "-c", opening, str(tmp_path / "dagster")], check=False)
+    assert again.returncode == 0
