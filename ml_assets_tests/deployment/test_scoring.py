@@ -1,0 +1,97 @@
+"""One prediction for each observation, in order, with what the model saw; rows it was fitted on are marked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_assets.deployment.scoring import predictions_suite, score
+from ml_assets.preparation.writing import PARTITION
+from ml_assets.quality import evaluate
+
+UNTIL = datetime(2013, 10, 1, tzinfo=UTC)
+ROWS = pl.DataFrame(
+    {
+        PARTITION: ["2013-09-30", "2013-10-01", "2013-10-01"],
+        "flight_id": ["b", "c", "a"],
+        "tailnum": ["N1", None, "N2"],
+        "event_timestamp": [UNTIL - timedelta(seconds=1), UNTIL, UNTIL + timedelta(days=1)],
+        "delay": [0.25, 0.5, 0.75],
+        "unseen": [1, 2, 3],
+    },
+    schema_overrides={"event_timestamp": pl.Datetime("us", "UTC")},
+)
+
+
+class Model:
+    """Says that the delay is the probability."""
+
+    threshold = 0.5
+    features = ("delay",)
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        return frame["delay"].to_numpy().copy()
+
+
+def scored(frame: pl.DataFrame = ROWS, keep: tuple[str, ...] = ("flight_id", "tailnum")) -> pl.DataFrame:
+    return score(frame, Model(), version="7", fitted_until=UNTIL, keep=keep)
+
+
+def test_each_row_is_answered_in_order() -> None:
+    found = scored()
+    assert found["flight_id"].to_list() == ["b", "c", "a"]
+    assert found["score"].to_list() == [0.25, 0.5, 0.75]
+    assert found["prediction"].to_list() == [0, 1, 1]  # the threshold itself is positive
+    assert found["model_version"].to_list() == ["7"] * 3
+
+
+def test_rows_from_before_the_end_of_fitting_are_in_sample() -> None:
+    assert scored()["in_sample"].to_list() == [True, False, False]
+
+
+def test_what_is_kept_is_the_key_the_moment_and_what_the_model_saw() -> None:
+    kept = ["flight_id", "tailnum", "event_timestamp", "delay", PARTITION]
+    assert scored().columns == [*kept, "score", "prediction", "model_version", "in_sample"]
+    types = scored().schema
+    assert [types[name] for name in ("score", "prediction", "model_version", "in_sample")] == [
+        pl.Float64,
+        pl.Int64,
+        pl.String,
+        pl.Boolean,
+    ]
+
+
+def test_no_rows_give_no_predictions_of_the_same_form() -> None:
+    assert scored(ROWS.clear()).schema == scored().schema
+
+
+def test_a_column_that_is_asked_for_twice_is_there_once() -> None:
+    assert scored(keep=("delay", "delay")).columns.count("delay") == 1
+
+
+def judged(**changes: Any) -> bool:
+    suite = predictions_suite("p/predictions", key=["flight_id"])
+    return evaluate(scored().with_columns(**changes), suite)[""].success
+
+
+def test_good_predictions_are_green() -> None:
+    assert judged()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": pl.lit(1.5)},
+        {"score": pl.lit(-0.1)},
+        {"score": pl.lit(None, pl.Float64)},
+        {"score": pl.lit(float("nan"))},
+        {"prediction": pl.lit(2)},
+        {"flight_id": pl.lit("a"), "event_timestamp": pl.lit(UNTIL)},
+    ],
+)
+def test_bad_predictions_are_red(changes: dict[str, pl.Expr]) -> None:
+    assert not judged(**changes)

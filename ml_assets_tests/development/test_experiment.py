@@ -1,0 +1,53 @@
+"""What was made from one training set stays together; another's parts cannot be picked up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ml_assets.development.experiment import Experiment, ExperimentError, model_features
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    return Experiment(tmp_path, "late", "0123456789abcdef" * 4)
+
+
+def test_the_folder_is_named_after_the_data(experiment: Experiment, tmp_path: Path) -> None:
+    assert experiment.root == tmp_path / "late" / "0123456789abcdef"
+    assert experiment.folder("candidates/xgboost") == experiment.root / "candidates" / "xgboost"
+
+
+def test_what_was_written_is_read(experiment: Experiment, tmp_path: Path) -> None:
+    content = {"b": [1, 2.5, None], "a": {"text": "Zürich"}}
+    experiment.write("candidates/xgboost", content)
+    again = Experiment(tmp_path, "late", experiment.data_hash)
+    assert again.read("candidates/xgboost") == content
+    assert [path.name for path in (experiment.root / "candidates").iterdir()] == ["xgboost.json"]
+
+
+def test_the_same_content_is_the_same_bytes(experiment: Experiment) -> None:
+    experiment.write("x", {"a": 1, "b": 2})
+    first = (experiment.root / "x.json").read_bytes()
+    experiment.write("x", {"b": 2, "a": 1})
+    assert (experiment.root / "x.json").read_bytes() == first
+
+
+def test_another_training_set_has_nothing(experiment: Experiment, tmp_path: Path) -> None:
+    experiment.write("selection", {"winner": "xgboost"})
+    other = Experiment(tmp_path, "late", "fedcba9876543210" * 4)
+    with pytest.raises(ExperimentError, match="late: no selection for training set fedcba9876543210; materialize it"):
+        other.read("selection")
+
+
+def test_what_json_cannot_say_is_refused_and_the_old_stays(experiment: Experiment) -> None:
+    experiment.write("x", {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        experiment.write("x", {"a": float("nan")})
+    assert experiment.read("x") == {"a": 1}
+
+
+def test_a_model_sees_neither_times_nor_the_outcome() -> None:
+    columns = ["id", "event_timestamp", "delay", "label", "label_timestamp", "split", "seats"]
+    assert model_features(columns, not_features=["id"]) == ["delay", "seats"]
