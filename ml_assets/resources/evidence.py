@@ -1,12 +1,11 @@
 """What a materialization shows in the web UI: rows, versions, schema, verdicts, per partition and in total."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 CHECK = "expectations"  # the one blocking check of a table: its suite
-MOST_PARTITIONS_NAMED = 5
 
 
 def check_specs(table: str, description: str, *, name: str = CHECK) -> list[dg.AssetCheckSpec]:
@@ -63,13 +62,6 @@ def _own(manifest: Any) -> dict[str, Any]:
     if manifest is None:
         return {"dagster/row_count": 0}
     return {"dagster/row_count": manifest.rows, "version": manifest.version[:12]}
-
-
-def data_version(versions: Iterable[str]) -> dg.DataVersion:
-    """Return one data version for several content hashes."""
-    import hashlib
-
-    return dg.DataVersion(hashlib.sha256("\n".join(versions).encode()).hexdigest()[:20])
 
 
 def file(path: Any) -> dg.PathMetadataValue:
