@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks import definitions, lifecycle, results, step_overhead, training_set
+from benchmarks import definitions, feature_store, lifecycle, results, step_overhead, training_set
 from benchmarks.processes import BenchError
 from benchmarks.runner import Bench, Options, Outcome, measure
 from ml_assets.resources.process import prepare
@@ -23,6 +23,7 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "definitions": definitions.bench,
     "training_set": training_set.bench,
+    "feature_store": feature_store.bench,
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
 }

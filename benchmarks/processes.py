@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,10 +14,16 @@ from pathlib import Path
 from ml_assets.resources.process import prepare
 
 LAST_LINES = 30
+OUT_OF_MEMORY = 71  # how a process of ours ends that was refused memory
+KILLED = (OUT_OF_MEMORY, -signal.SIGKILL, -signal.SIGABRT)  # and how those end that could not even say so
 
 
 class BenchError(RuntimeError):
     """A process of a bench failed: what was measured would mean nothing."""
+
+
+class CutOffError(BenchError):
+    """A process took more time or memory than it was given: that is a result too."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +34,30 @@ class Done:
     seconds: float
 
 
-def python(arguments: Sequence[str], *, root: Path, log: Path) -> Done:
-    """Run `python …` in the project at `root`, whose code it imports; its stderr goes to `log`.
+def python(arguments: Sequence[str], *, root: Path, log: Path, at_most: float | None = None) -> Done:
+    """Run `python …` in the project at `root`, whose code it imports, for `at_most` seconds; its stderr goes to `log`.
 
-    Raises `BenchError` with the last lines when it fails.
+    Raises `BenchError` with the last lines when it fails, `CutOffError` when time or memory was not enough.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as errors:
         started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=root,
-            env=environment(root),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, *arguments],
+                cwd=root,
+                env=environment(root),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                check=False,
+                timeout=at_most,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CutOffError(f"longer than {at_most:g} s") from error
         seconds = time.perf_counter() - started
+    if done.returncode in KILLED:
+        raise CutOffError(f"out of memory after {seconds:.0f} s (code {done.returncode}, see {log})")
     if done.returncode:
         last = "\n".join([*done.stdout.splitlines(), *log.read_text().splitlines()][-LAST_LINES:])
         raise BenchError(f"python {' '.join(arguments[:2])} ended with code {done.returncode}, see {log}:\n{last}")

@@ -6,13 +6,15 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runner import Outcome, details
+from benchmarks.runner import Limit, Measured, Outcome, details
 
-PACKAGES = ("dagster", "polars", "feast", "mlflow", "evidently", "scikit-learn", "xgboost", "ml_assets")
+UNITS = {"ratio": "", "seconds": " s", "memory": " GB"}
+PACKAGES = ("dagster", "polars", "feast", "duckdb", "mlflow", "evidently", "scikit-learn", "xgboost", "ml_assets")
 
 
 def entry(outcome: Outcome, *, machine: Mapping[str, Any], versions: Mapping[str, str]) -> dict[str, Any]:
@@ -40,7 +42,25 @@ def entry(outcome: Outcome, *, machine: Mapping[str, Any], versions: Mapping[str
         "spread": [round(value, 4) for value in outcome.spread],
         "seconds": {name: round(value, 5) for name, value in seconds.items()},
         "details": {name: {k: round(v, 4) for k, v in details(runs).items()} for name, runs in arms.items()},
+        **_further(outcome),
     }
+
+
+def _further(outcome: Outcome) -> dict[str, Any]:
+    """Return what only some benches have: the judged number where it is no time, further limits, remarks."""
+    bench, told = outcome.bench, {}
+    if bench.judged == "memory":
+        told["judged_value"] = round(outcome.judged_value, 4)
+    if bench.limits:
+        told["limits"] = [asdict(limit) | {"found": round(value, 4)} for limit, value in outcome.limits.items()]
+    if remarks := _remarks(outcome):
+        told["remarks"] = remarks
+    return told
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    """Return the arms' remarks of the last round."""
+    return [remark for runs in (outcome.ours, outcome.theirs) if runs for remark in runs[-1].remarks]
 
 
 def merge(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -57,7 +77,7 @@ def table(outcomes: Sequence[Outcome], *, judge: bool = True) -> str:
     """Return the ratios as an aligned table; without `judge`, targets are shown but not judged."""
     rows = [
         ("bench", "ours", "theirs", "ratio", "min–max", "target", "results", ""),
-        *(_row(one, judge) for one in outcomes),
+        *(row for one in outcomes for row in (_row(one, judge), *_limit_rows(one, judge))),
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
@@ -71,6 +91,7 @@ def account(outcome: Outcome) -> str:
     for arm, runs in ((bench.ours, outcome.ours), (bench.theirs, outcome.theirs)):
         if numbers := ", ".join(f"{name} {value:.2f}" for name, value in details(runs).items()):
             lines.append(f"  {arm.name}: {numbers}")
+    lines += [f"  {line}" for remark in _remarks(outcome) for line in remark.splitlines()]
     return "\n".join(lines)
 
 
@@ -93,13 +114,33 @@ def versions() -> dict[str, str]:
 def _row(outcome: Outcome, judge: bool) -> tuple[str, ...]:
     bench = outcome.bench
     results = {True: "equal", False: "DIFFER", None: "not comparable"}[outcome.comparison.equal]
-    target = f"≤ {bench.target:g}{' s' if bench.judged == 'seconds' else ''}"
+    target = f"≤ {bench.target:g}{UNITS[bench.judged]}"
     if outcome.differs:
         return bench.name, "", "", "", "", target, results, "FAILED"
     low, high = outcome.spread
-    said = ("met" if outcome.met else "MISSED") if judge else "not judged"
+    said = _said(outcome.judged_value <= bench.target, judge)
+    if bench.judged == "memory":
+        said = f"{outcome.judged_value:.2f} GB {said}"
     ours, theirs = _seconds(outcome.ours_seconds), _seconds(outcome.theirs_seconds)
     return bench.name, ours, theirs, f"{outcome.ratio:.3f}", f"{low:.3f}–{high:.3f}", target, results, said
+
+
+def _limit_rows(outcome: Outcome, judge: bool) -> Iterable[tuple[str, ...]]:
+    """Return a row for each further limit, below its bench's."""
+    for limit, found in ({} if outcome.differs else outcome.limits).items():
+        said = _said(found <= limit.highest, judge)
+        ours, theirs = (_detail(runs, limit) for runs in (outcome.ours, outcome.theirs))
+        ratio = f"{found:.3f}" if limit.judged == "ratio" else ""
+        yield f"  {limit.detail}", ours, theirs, ratio, "", f"≤ {limit.highest:g}", "", said
+
+
+def _detail(runs: Sequence[Measured], limit: Limit) -> str:
+    value = details(runs).get(limit.detail)
+    return "" if value is None else f"{value:.2f}"
+
+
+def _said(met: bool, judge: bool) -> str:
+    return ("met" if met else "MISSED") if judge else "not judged"
 
 
 def _seconds(value: float) -> str:

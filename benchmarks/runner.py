@@ -9,16 +9,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-Judged = Literal["ratio", "seconds"]
+Judged = Literal["ratio", "seconds", "memory"]
+PEAK = "peak_gb"  # the detail that a bench judged by memory needs
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of an arm: what it returned, how long it took, and further numbers that are told beside the time."""
+    """One run of an arm: what it returned, how long it took, and what is told beside the time.
+
+    `details` are further numbers, `remarks` sentences: what was skipped and why, a table.
+    """
 
     result: Any
     seconds: float
     details: Mapping[str, float] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """A further number that is judged: our detail of this name, or its ratio to theirs, and the highest acceptable."""
+
+    detail: str
+    highest: float
+    judged: Literal["ratio", "value"] = "ratio"
+
+    def found(self, ours: Sequence[Measured], theirs: Sequence[Measured]) -> float:
+        """Return the number, from the arms' medians. Raises `KeyError` when an arm does not tell the detail."""
+        value = details(ours)[self.detail]
+        return value / details(theirs)[self.detail] if self.judged == "ratio" else value
+
+
+@dataclass(frozen=True)
 class Bench:
     """Two arms, how their results are compared, and what is aimed at.
 
-    `target` is the highest acceptable ratio ours/theirs, or, when `judged` is "seconds", our highest acceptable median.
-    `rounds` is the number of rounds unless the caller says otherwise. With `warm_up` the runs whose results are
+    `target` is the highest acceptable ratio ours/theirs; when `judged` is "seconds" our highest acceptable median, when
+    it is "memory" our highest acceptable `peak_gb` of any round. All `limits` must hold as well. `rounds` is the number of rounds unless the caller says otherwise. With `warm_up` the runs whose results are
     compared are not timed; without, they are the first round. `notes` says what is and is not measured.
     """
 
@@ -53,6 +72,7 @@ class Bench:
     theirs: Arm
     compare: Callable[[Any, Any], Comparison]
     judged: Judged = "ratio"
+    limits: Sequence[Limit] = ()
     rounds: int = 7
     warm_up: bool = True
     notes: str = ""
@@ -99,7 +119,14 @@ class Outcome:
     @property
     def judged_value(self) -> float:
         """Return the number that the target is about."""
+        if self.bench.judged == "memory":
+            return max(run.details[PEAK] for run in self.ours)
         return self.ratio if self.bench.judged == "ratio" else self.ours_seconds
+
+    @property
+    def limits(self) -> Mapping[Limit, float]:
+        """Return what was measured for each further limit."""
+        return {limit: limit.found(self.ours, self.theirs) for limit in self.bench.limits}
 
     @property
     def differs(self) -> bool:
@@ -108,8 +135,10 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Tell whether the target is met; never when the results differ."""
-        return not self.differs and self.judged_value <= self.bench.target
+        """Tell whether the target and every limit are met; never when the results differ."""
+        if self.differs or self.judged_value > self.bench.target:
+            return False
+        return all(value <= limit.highest for limit, value in self.limits.items())
 
 
 def timed(work: Callable[[], Any]) -> Callable[[], Measured]:

@@ -1,1 +1,1 @@
-"""The two arms of bench `lifecycle`, each the main module of a process of its own."""
+"""The arms of benches that need a process of their own, each its main module."""
