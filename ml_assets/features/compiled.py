@@ -1,11 +1,13 @@
-"""Feature services in a form that can be read without Feast, whose import takes seconds.
+"""The applied feature repository in a form that can be read without Feast, whose import takes seconds.
 
 `retrieval.apply` writes it beside the registry, as `<registry>.compiled.json`, with the hash of the registry that it
-was made from: what does not describe the registry as it is now does not count. Format 1::
+was made from: what does not describe the registry as it is now does not count. Format 2::
 
-    {"format": 1, "fingerprint": "<of the definitions>", "registry": "<sha256>", "services": {
+    {"format": 2, "fingerprint": "<of the definitions>", "registry": "<sha256>", "project": "ml_assets",
+     "services": {
         "flight_delay_v1": {"views": ["origin_weather", …], "declared": [{"name": "origin_weather", "path": …}, …]},
-        "other": {"views": […], "reason": "why only Feast can answer for it"}}}
+        "other": {"views": […], "reason": "why only Feast can answer for it"}},
+     "views": {"origin_weather": {"declared": {…}, "keys": {"origin": "String"}, "owner": …}}}
 """
 
 from __future__ import annotations
@@ -13,18 +15,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.reading import DeclaredView, Feature
 from ml_assets.lake import Store
 
 if TYPE_CHECKING:
-    from feast import FeatureService, FeatureStore
+    from feast import FeatureService, FeatureStore, FeatureView
 
-FORMAT = 1  # another one is compiled anew; raise it with every change of what is written or of what it means
+FORMAT = 2  # another one is compiled anew; raise it with every change of what is written or of what it means
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,53 @@ class CompiledService:
     reason: str = ""
 
 
-def compiled_services(registry: Path) -> dict[str, CompiledService] | None:
-    """Return the services by name; None when there is no file that describes this registry as it is now."""
+@dataclass(frozen=True)
+class CompiledView:
+    """A feature view with all its features. `keys` maps its join keys to Feast types, `features` its features.
+
+    `declared` is how it is read; `push_source` names the push source that it takes rows from, "" for none.
+    """
+
+    declared: DeclaredView
+    keys: Mapping[str, str]
+    description: str = ""
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    push_source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the view's name."""
+        return self.declared.name
+
+    @property
+    def features(self) -> dict[str, str]:
+        """Return the Feast types of the features, by name."""
+        return {feature.name: feature.declared for feature in self.declared.features}
+
+
+@dataclass(frozen=True)
+class CompiledRepo:
+    """An applied repository: its project, feature services and feature views by name.
+
+    A view that this house's store cannot read (another kind of source) is left out.
+    """
+
+    project: str
+    services: Mapping[str, CompiledService]
+    views: Mapping[str, CompiledView]
+
+
+def compiled_repo(registry: Path) -> CompiledRepo | None:
+    """Return what was compiled; None when there is no file that describes this registry as it is now."""
     found = _read(registry)
     if found is None or found["registry"] != _digest(registry):
         return None
-    return {name: _service(entry) for name, entry in found["services"].items()}
+    return CompiledRepo(
+        project=found["project"],
+        services={name: _service(entry) for name, entry in found["services"].items()},
+        views={name: _compiled_view(entry) for name, entry in found["views"].items()},
+    )
 
 
 def is_current(registry: Path, fingerprint: str) -> bool:
@@ -50,8 +94,8 @@ def is_current(registry: Path, fingerprint: str) -> bool:
     return found is not None and (found["fingerprint"], found["registry"]) == (fingerprint, _digest(registry))
 
 
-def compile_services(repo: Path, registry: Path, fingerprint: str) -> None:
-    """Compile all services of an applied repository, and replace the file in one step. Imports Feast."""
+def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
+    """Compile an applied repository, and replace the file in one step. Imports Feast."""
     from feast import FeatureStore
 
     digest = _digest(registry)  # before it is opened: what somebody else applies meanwhile makes the file stale
@@ -61,7 +105,9 @@ def compile_services(repo: Path, registry: Path, fingerprint: str) -> None:
         "format": FORMAT,
         "fingerprint": fingerprint,
         "registry": digest,
+        "project": store.project,
         "services": {name: _entry(services[name]) for name in sorted(services)},
+        "views": {view.name: asdict(view) | {"declared": _view_entry(view.declared)} for view in _views(store)},
     }
     path = _path(registry)
     Store(str(path.parent)).write(path.name, json.dumps(content, indent=1).encode())
@@ -96,6 +142,33 @@ def _declared(store: FeatureStore, service: FeatureService) -> tuple[DeclaredVie
     return tuple(declared_view(view, asked) for view, asked in asked_features(views, refs) if asked)
 
 
+def _views(store: FeatureStore) -> list[CompiledView]:
+    """Return the views that can be read here, by name."""
+    views = (_whole_view(view) for view in [*store.list_feature_views(), *store.list_stream_feature_views()])
+    return sorted((view for view in views if view is not None), key=lambda view: view.name)
+
+
+def _whole_view(view: FeatureView) -> CompiledView | None:
+    from feast import PushSource
+    from feast.feature_view import DUMMY_ENTITY_ID
+
+    from ml_assets.features.offline_store import declared_view
+
+    try:
+        declared = declared_view(view, [field.name for field in view.features])
+    except FeatureError:
+        return None
+    pushed = view.stream_source if isinstance(view.stream_source, PushSource) else None
+    return CompiledView(
+        declared=declared,
+        keys={column.name: str(column.dtype) for column in view.entity_columns if column.name != DUMMY_ENTITY_ID},
+        description=view.description,
+        owner=view.owner,
+        tags=dict(sorted(view.tags.items())),
+        push_source=pushed.name if pushed else "",
+    )
+
+
 # -- as JSON -----------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +185,10 @@ def _view_entry(view: DeclaredView) -> dict[str, Any]:
 def _service(entry: Mapping[str, Any]) -> CompiledService:
     declared = tuple(map(_view, entry["declared"])) if "declared" in entry else None
     return CompiledService(tuple(entry["views"]), declared, entry.get("reason", ""))
+
+
+def _compiled_view(entry: Mapping[str, Any]) -> CompiledView:
+    return CompiledView(**{**entry, "declared": _view(entry["declared"])})
 
 
 def _view(entry: Mapping[str, Any]) -> DeclaredView:

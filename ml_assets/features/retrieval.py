@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ml_assets.features.compiled import CompiledService, compile_services, compiled_services, is_current
+from ml_assets.features.compiled import CompiledRepo, CompiledService, compile_repo, compiled_repo, is_current
 from ml_assets.features.point_in_time import FeatureError, point_in_time_join
 from ml_assets.features.reading import Reading, moment_column, view_joins
 
@@ -98,10 +98,27 @@ def service_views(repo: Path | str, service: str) -> list[str]:
 def _compiled_service(repo: Path | str, name: str) -> CompiledService | None:
     """Return the service; None when it was not compiled from the registry as it is now."""
     root = Path(repo).resolve()
-    services = compiled_services(_registry_path(root))
-    if services is not None and name not in services:
-        raise _no_service(name, root, services)
-    return services[name] if services else None
+    found = compiled_repo(_registry_path(root))
+    if found is None:
+        return None
+    if name not in found.services:
+        raise _no_service(name, root, found.services)
+    return found.services[name]
+
+
+def applied_repo(repo: Path | str) -> CompiledRepo:
+    """Return what was compiled from the repository's registry, without importing Feast; it is applied first if need be.
+
+    Raises `FeatureError` when `repo` is no Feast repository.
+    """
+    root = Path(repo).resolve()
+    found = compiled_repo(_registry_path(root))
+    if found is None:
+        apply(root)
+        found = compiled_repo(_registry_path(root))
+    if found is None:
+        raise FeatureError(f"{root}: the registry changes while it is read; try again when nobody applies it")
+    return found
 
 
 def view_schemas(repo: Path | str, service: str | None = None) -> dict[str, ViewSchema]:
@@ -144,7 +161,7 @@ def apply(repo: Path | str) -> bool:
     with _APPLYING:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         _apply(root)
-        compile_services(root, registry, state)
+        compile_repo(root, registry, state)
         stamp.write_text(state)
     return True
 
