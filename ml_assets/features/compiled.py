@@ -1,12 +1,13 @@
 """The applied feature repository in a form that can be read without Feast, whose import takes seconds.
 
 `retrieval.apply` writes it beside the registry, as `<registry>.compiled.json`, with the hash of the registry that it
-was made from: what does not describe the registry as it is now does not count. Format 2::
+was made from: what does not describe the registry as it is now does not count. Format 3::
 
     {"format": 2, "fingerprint": "<of the definitions>", "registry": "<sha256>", "project": "ml_assets",
      "services": {
-        "flight_delay_v1": {"views": ["origin_weather", …], "declared": [{"name": "origin_weather", "path": …}, …]},
-        "other": {"views": […], "reason": "why only Feast can answer for it"}},
+        "flight_delay_v1": {"views": ["origin_weather", …], "declared": [{"name": "origin_weather", "path": …}, …],
+                            "uses": {"origin_weather": {"temp": "Float64", …}, …}, "tags": {"problem": …}},
+        "other": {"views": […], "uses": …, "tags": …, "reason": "why only Feast can answer for it"}},
      "views": {"origin_weather": {"declared": {…}, "keys": {"origin": "String"}, "owner": …}}}
 """
 
@@ -27,23 +28,29 @@ from ml_assets.lake import Store
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore, FeatureView
 
-FORMAT = 2  # another one is compiled anew; raise it with every change of what is written or of what it means
+FORMAT = 3  # another one is compiled anew; raise it with every change of what is written or of what it means
 
 
 @dataclass(frozen=True)
 class CompiledService:
-    """A feature service: its views by name, and as reading needs them, or None with the `reason` why not."""
+    """A feature service: its views by name, and as reading needs them, or None with the `reason` why not.
+
+    `uses` holds every feature that it depends on, with its Feast type, by view; sources of on-demand views included.
+    """
 
     views: tuple[str, ...]
     declared: tuple[DeclaredView, ...] | None
     reason: str = ""
+    uses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CompiledView:
     """A feature view with all its features. `keys` maps its join keys to Feast types, `features` its features.
 
-    `declared` is how it is read; `push_source` names the push source that it takes rows from, "" for none.
+    `declared` is how it is read; `push_source` names the push source that it takes rows from, "" for none;
+    `descriptions` are those of its features, "" for none.
     """
 
     declared: DeclaredView
@@ -52,6 +59,7 @@ class CompiledView:
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     push_source: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -121,10 +129,26 @@ def _compiled(store: FeatureStore, service: FeatureService) -> CompiledService:
 
     known = {view.name for view in store.list_feature_views()}
     views = tuple(dict.fromkeys(item.name for item in service.feature_view_projections if item.name in known))
+    about: Any = {"uses": service_uses(store, service), "tags": dict(sorted(service.tags.items()))}
     try:
-        return CompiledService(views, _declared(store, service))
+        return CompiledService(views, _declared(store, service), **about)
     except (ValueError, KeyError, TypeError, FeastError) as error:  # let Feast refuse it in its own words
-        return CompiledService(views, None, f"{type(error).__name__}: {error}")
+        return CompiledService(views, None, f"{type(error).__name__}: {error}", **about)
+
+
+def service_uses(store: FeatureStore, service: FeatureService) -> dict[str, dict[str, str]]:
+    """Return the features, with their Feast types, that a service depends on, by view.
+
+    An on-demand view is named too, and so is what it is computed from.
+    """
+    computed = {view.name: view for view in store.list_on_demand_feature_views()}
+    used = list(service.feature_view_projections)
+    for view in (computed[item.name] for item in service.feature_view_projections if item.name in computed):
+        used += view.source_feature_view_projections.values()
+    found: dict[str, dict[str, str]] = {}
+    for projection in used:
+        found.setdefault(projection.name, {}).update({item.name: str(item.dtype) for item in projection.features})
+    return found
 
 
 def _declared(store: FeatureStore, service: FeatureService) -> tuple[DeclaredView, ...]:
@@ -166,6 +190,7 @@ def _whole_view(view: FeatureView) -> CompiledView | None:
         owner=view.owner,
         tags=dict(sorted(view.tags.items())),
         push_source=pushed.name if pushed else "",
+        descriptions={column.name: column.description for column in view.features},
     )
 
 
@@ -173,9 +198,10 @@ def _whole_view(view: FeatureView) -> CompiledView | None:
 
 
 def _entry(service: CompiledService) -> dict[str, Any]:
+    about = {"views": service.views, "uses": service.uses, "tags": service.tags}
     if service.declared is None:
-        return {"views": service.views, "reason": service.reason}
-    return {"views": service.views, "declared": [_view_entry(view) for view in service.declared]}
+        return about | {"reason": service.reason}
+    return about | {"declared": [_view_entry(view) for view in service.declared]}
 
 
 def _view_entry(view: DeclaredView) -> dict[str, Any]:
@@ -184,7 +210,9 @@ def _view_entry(view: DeclaredView) -> dict[str, Any]:
 
 def _service(entry: Mapping[str, Any]) -> CompiledService:
     declared = tuple(map(_view, entry["declared"])) if "declared" in entry else None
-    return CompiledService(tuple(entry["views"]), declared, entry.get("reason", ""))
+    return CompiledService(
+        tuple(entry["views"]), declared, entry.get("reason", ""), uses=entry["uses"], tags=entry["tags"]
+    )
 
 
 def _compiled_view(entry: Mapping[str, Any]) -> CompiledView:
