@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks import definitions, feature_store, lifecycle, results, step_overhead, training_set
+from benchmarks import (
+    definitions,
+    feature_store,
+    feature_store_curve,
+    larger_than_memory,
+    lifecycle,
+    results,
+    step_overhead,
+    training_set,
+)
 from benchmarks.processes import BenchError
 from benchmarks.runner import Bench, Options, Outcome, measure
 from ml_assets.resources.process import prepare
@@ -24,6 +33,8 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "definitions": definitions.bench,
     "training_set": training_set.bench,
     "feature_store": feature_store.bench,
+    "feature_store_curve": feature_store_curve.bench,
+    "larger_than_memory": larger_than_memory.bench,
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
 }

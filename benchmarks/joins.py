@@ -13,7 +13,7 @@ import polars as pl
 
 from benchmarks.processes import python
 from benchmarks.runner import Comparison, Measured
-from benchmarks.synthetic import ROW
+from benchmarks.synthetic import ROW, History
 from benchmarks.training_set import View, same_values
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,12 @@ class BareJoin:
 
     asking: str
     views: Sequence[View]
+
+
+def bare_join(history: History, file: Path, asking: Path) -> BareJoin:
+    """Return the question to a bare join over a view's file."""
+    schema = history.schema
+    return BareJoin(str(asking), [View([str(file)], list(schema.keys), list(schema.features), schema.ttl)])
 
 
 def joined(join: Join | BareJoin, told: Path, *, at_most: float | None = None) -> Measured:

@@ -48,7 +48,8 @@ def entry(outcome: Outcome, *, machine: Mapping[str, Any], versions: Mapping[str
 
 def _further(outcome: Outcome) -> dict[str, Any]:
     """Return what only some benches have: the judged number where it is no time, further limits, remarks."""
-    bench, told = outcome.bench, {}
+    bench = outcome.bench
+    told: dict[str, Any] = {}
     if bench.judged == "memory":
         told["judged_value"] = round(outcome.judged_value, 4)
     if bench.limits:
@@ -84,15 +85,18 @@ def table(outcomes: Sequence[Outcome], *, judge: bool = True) -> str:
 
 
 def account(outcome: Outcome) -> str:
-    """Return what the table has no room for: the arms, further numbers, how results were compared, and the notes."""
+    """Return what the table has no room for: the arms, how results were compared, notes, and further numbers.
+
+    Remarks tell the further numbers better where there are any.
+    """
     bench = outcome.bench
     lines = [f"{bench.name}: {bench.title}", f"  ours is {bench.ours.name}, theirs {bench.theirs.name}"]
     lines += [f"  {outcome.comparison.reason}", *(f"  {line}" for line in bench.notes.splitlines())]
-    for arm, runs in ((bench.ours, outcome.ours), (bench.theirs, outcome.theirs)):
+    remarks = [line for remark in _remarks(outcome) for line in remark.splitlines()]
+    for arm, runs in () if remarks else ((bench.ours, outcome.ours), (bench.theirs, outcome.theirs)):
         if numbers := ", ".join(f"{name} {value:.2f}" for name, value in details(runs).items()):
             lines.append(f"  {arm.name}: {numbers}")
-    lines += [f"  {line}" for remark in _remarks(outcome) for line in remark.splitlines()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {line}" for line in remarks)])
 
 
 def machine() -> dict[str, Any]:

@@ -61,7 +61,8 @@ class Bench:
     """Two arms, how their results are compared, and what is aimed at.
 
     `target` is the highest acceptable ratio ours/theirs; when `judged` is "seconds" our highest acceptable median, when
-    it is "memory" our highest acceptable `peak_gb` of any round. All `limits` must hold as well. `rounds` is the number of rounds unless the caller says otherwise. With `warm_up` the runs whose results are
+    it is "memory" our highest acceptable `peak_gb` of any round. All `limits` must hold as well.
+    `rounds` is the number of rounds unless the caller says otherwise. With `warm_up` the runs whose results are
     compared are not timed; without, they are the first round. `notes` says what is and is not measured.
     """
 

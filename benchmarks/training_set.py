@@ -43,7 +43,7 @@ def bench(options: Options) -> Iterator[Bench]:
     yield Bench(
         name="training_set",
         title=f"Joining {observations.height:,} observations with {len(views)} feature views",
-        target=2.0,
+        target=1.5,
         ours=Arm("feature store", timed(through_feast(script, observations))),
         theirs=Arm("bare join_asof", timed(lambda: bare(observations, views))),
         compare=same_values,

@@ -41,7 +41,7 @@ def ask(repo: str, asking: str, *, frame: str) -> Any:
     """Return the call, with its entity rows in memory and the store opened."""
     from feast import FeatureStore
 
-    store = FeatureStore(repo_path=repo)
+    store: Any = FeatureStore(repo_path=repo)  # its jobs have a to_polars that Feast's base class has not
     service, rows = store.get_feature_service(SERVICE), pl.read_parquet(asking)
     if frame == "polars":
         return lambda: store.get_historical_features(entity_df=rows, features=service).to_polars()
