@@ -96,6 +96,12 @@ def compiled_repo(registry: Path) -> CompiledRepo | None:
     )
 
 
+def last_services(registry: Path) -> Mapping[str, CompiledService] | None:
+    """Return the services as last compiled, though the registry may have changed since; None when they never were."""
+    found = _read(registry)
+    return None if found is None else {name: _service(entry) for name, entry in found["services"].items()}
+
+
 def is_current(registry: Path, fingerprint: str) -> bool:
     """Tell whether the services were compiled from these definitions, and the registry has not changed since."""
     found = _read(registry)
@@ -108,7 +114,7 @@ def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
 
     digest = _digest(registry)  # before it is opened: what somebody else applies meanwhile makes the file stale
     store = FeatureStore(repo_path=str(repo))
-    services = {service.name: _compiled(store, service) for service in store.list_feature_services()}
+    services = applied_services(store)
     content = {
         "format": FORMAT,
         "fingerprint": fingerprint,
@@ -124,19 +130,24 @@ def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
 # -- from Feast --------------------------------------------------------------------------------------------------------
 
 
+def applied_services(store: FeatureStore) -> dict[str, CompiledService]:
+    """Return the services that are in the registry now, by name."""
+    return {service.name: _compiled(store, service) for service in store.list_feature_services()}
+
+
 def _compiled(store: FeatureStore, service: FeatureService) -> CompiledService:
     from feast.errors import FeastError
 
     known = {view.name for view in store.list_feature_views()}
     views = tuple(dict.fromkeys(item.name for item in service.feature_view_projections if item.name in known))
-    about: Any = {"uses": service_uses(store, service), "tags": dict(sorted(service.tags.items()))}
+    about: Any = {"uses": _uses(store, service), "tags": dict(sorted(service.tags.items()))}
     try:
         return CompiledService(views, _declared(store, service), **about)
     except (ValueError, KeyError, TypeError, FeastError) as error:  # let Feast refuse it in its own words
         return CompiledService(views, None, f"{type(error).__name__}: {error}", **about)
 
 
-def service_uses(store: FeatureStore, service: FeatureService) -> dict[str, dict[str, str]]:
+def _uses(store: FeatureStore, service: FeatureService) -> dict[str, dict[str, str]]:
     """Return the features, with their Feast types, that a service depends on, by view.
 
     An on-demand view is named too, and so is what it is computed from.

@@ -20,9 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ml_assets.features.compiled import CompiledRepo, CompiledService, compile_repo, compiled_repo, is_current
+from ml_assets.features.compiled import (
+    CompiledRepo,
+    CompiledService,
+    applied_services,
+    compile_repo,
+    compiled_repo,
+    is_current,
+    last_services,
+)
 from ml_assets.features.point_in_time import FeatureError, point_in_time_join
 from ml_assets.features.reading import Reading, moment_column, view_joins
+from ml_assets.features.usage import require_unused
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
@@ -151,7 +160,7 @@ def apply(repo: Path | str) -> bool:
 
     When the definitions, `ML_ASSETS_LAKE`, Feast and the registry are those of the last time, nothing is imported.
     Objects that are no longer defined are removed; the services are compiled for `service_features`. Raises
-    `FeatureError` when `repo` is no Feast repository.
+    `FeatureError` when `repo` is no Feast repository, or when a feature in use would be removed or change its type.
     """
     root = Path(repo).resolve()
     registry, state = _registry_path(root), _fingerprint(root)
@@ -174,11 +183,24 @@ def _apply(root: Path) -> None:
     repo = _definitions(root)
     if not repo.projects:
         repo.projects.append(Project(name=store.project))
+    _require_unused(store, repo)
     for view in repo.feature_views:
         if view.batch_source is not None:
             store._get_provider().validate_data_source(store.config, view.batch_source)
     changed, gone, *_ = extract_objects_for_apply_delete(store.project, store.registry, repo)
     store.apply(changed, objects_to_delete=gone, partial=False)
+
+
+def _require_unused(store: FeatureStore, repo: Any) -> None:
+    """Refuse definitions that break a service. What was compiled last counts, since `feast apply` asks nobody."""
+    before = last_services(_registry_path(Path(store.repo_path)))
+    views = [*repo.feature_views, *repo.stream_feature_views, *repo.on_demand_feature_views]
+    after = {view.name: {field.name: str(field.dtype) for field in view.features} for view in views}
+    require_unused(
+        applied_services(store) if before is None else before,
+        after,
+        services={service.name for service in repo.feature_services},
+    )
 
 
 def _definitions(root: Path) -> Any:
