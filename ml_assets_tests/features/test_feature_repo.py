@@ -100,7 +100,11 @@ def test_a_view_that_is_no_longer_declared_is_removed(repo: Path) -> None:
     apply(repo)
     text = (repo / "views.py").read_text()
     (repo / "views.py").write_text(text[: text.index("aircraft_spec = ")])
-    (repo / "services.py").write_text((repo / "services.py").read_text().replace("    aircraft_spec,\n", ""))
+    services = (repo / "services.py").read_text().replace("    aircraft_spec,\n", "")
+    (repo / "services.py").write_text(services)
+    with pytest.raises(FeatureError, match=r"'aircraft_seats' \(Float64\) is gone, but .* \(problem flight_delay\)"):
+        apply(repo)
+    (repo / "services.py").write_text(services.replace(SERVICE, "flight_delay_v2"))
     assert apply(repo)
     assert "aircraft_spec" not in view_schemas(repo)
     assert len(view_schemas(repo)) == 6
