@@ -77,7 +77,7 @@ class Lake:
         if current and same and self.store.exists(self._name(table, partition, name)):
             return current
         data = _parquet(frame)
-        self._mark()
+        self.mark()
         self.store.write(self._name(table, partition, name), data)
         manifest = Manifest(
             table=table,
@@ -230,7 +230,8 @@ class Lake:
             raise ValueError(f"{table}: {partition!r} cannot be a partition; use a plain name such as 2013-01-31")
         return f"{table}/{WHOLE if partition is None else partition}/{file}"
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
+        """Say that this is a lake, before anything is written beside its tables; again is no error."""
         if not self.store.exists(MARKER):
             self.store.write(MARKER, b'{"format": 1}\n')
 

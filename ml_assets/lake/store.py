@@ -85,6 +85,15 @@ class Store:
         else:
             self._write_remote(name, data, absent=expect == "absent")
 
+    def settle(self, folder: str) -> None:
+        """Make what was written in a folder survive a power failure under its name; `write` alone survives any crash of ours.
+
+        A bucket needs nothing.
+        """
+        if self.is_local:
+            for place in (folder, *(str(parent) for parent in Path(folder).parents)):
+                _sync_folder(self._local("" if place == "." else place))
+
     def remove(self, name: str) -> None:
         """Remove one object; one that is already gone is no error."""
         if self.is_local:
@@ -195,6 +204,14 @@ def _safe(name: str) -> str:
     if name.startswith("/") or ".." in name.split("/"):
         raise ValueError(f"object name {name!r} leaves its folder; use a relative name without '..'")
     return name
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _local_object(root: Path, path: Path) -> StoredObject:
