@@ -22,6 +22,9 @@ class Backend(Protocol):
     def rows(self, view: str, origins: Collection[str] | None = None) -> list[OnlineRow]:
         """Return all rows of a view, or those of the given origins. Reads the whole view: not for serving."""
 
+    def keys(self, view: str, *, most: int) -> list[str]:
+        """Return up to `most` keys of a view, spread over all of them. Reads all keys: not for serving."""
+
     def versions(self, view: str, partitions: Collection[str]) -> dict[str, str]:
         """Return the remembered versions of those partitions that have one."""
 

@@ -93,6 +93,11 @@ class RedisBackend:
         rows = [row for batch in _batches(found) for row in self.read(view, batch) if row]
         return rows if origins is None else [row for row in rows if row.origin in origins]
 
+    def keys(self, view: str, *, most: int) -> list[str]:
+        """Return every n-th key in order."""
+        found = sorted(self._keys(view))
+        return found[:: max(1, -(-len(found) // most))]
+
     def versions(self, view: str, partitions: Collection[str]) -> dict[str, str]:
         """Ask for those partitions only."""
         if not partitions:

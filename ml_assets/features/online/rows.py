@@ -98,10 +98,12 @@ class Packing:
     def unpack(self, text: str) -> dict[str, Any]:
         """Return the features by name; a feature that was declared after the row was written is absent."""
         found: dict[str, Any] = json.loads(text)
-        for name, decode in self._from.items():
-            if found.get(name) is not None:
-                found[name] = decode(found[name])
-        return found
+        return self.decoded(found) if self._from else found
+
+    def decoded(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return values as JSON has them in the types that they had."""
+        coded = {name: values[name] for name in self._from if values.get(name) is not None}
+        return values | {name: self._from[name](value) for name, value in coded.items()}
 
     def pack_all(self, frame: pl.DataFrame) -> list[str]:
         """Return the text of each row of a frame that has the features as columns."""

@@ -76,6 +76,16 @@ class SqliteBackend:
         found = self._query(f"SELECT {COLUMNS} FROM {table} WHERE {where} ORDER BY key", [json.dumps(sorted(origins))])
         return [OnlineRow(*row) for row in found]
 
+    def keys(self, view: str, *, most: int) -> list[str]:
+        """Return every n-th key in order."""
+        table = self._table(view)
+        ((count,),) = self._query(f"SELECT COUNT(*) FROM {table}", ()) or [("0",)]
+        step = str(max(1, -(-int(count) // most)))
+        numbered = f"SELECT key, row_number() OVER (ORDER BY key) - 1 AS place FROM {table}"
+        return [
+            key for (key,) in self._query(f"SELECT key FROM ({numbered}) WHERE place % CAST(? AS INTEGER) = 0", [step])
+        ]
+
     def versions(self, view: str, partitions: Collection[str]) -> dict[str, str]:
         """Ask for those partitions only."""
         where = "view = ? AND partition IN (SELECT value FROM json_each(?))"
