@@ -11,7 +11,7 @@ from benchmarks.repository import OURS, one_row, repository
 from benchmarks.runner import Arm, Bench, Options
 from benchmarks.synthetic import History
 
-HISTORY, ROWS = History(entities=300_000, per_entity=100), 3_000_000
+HISTORY, ROWS = History(entities=300_000, per_entity=100, width=10), 3_000_000
 SMALL_HISTORY, SMALL_ROWS = History(entities=300, per_entity=100), 3_000
 LIMIT_MB, SMALL_LIMIT_MB = 2_048, 64
 TARGET_GB = 4.0

@@ -17,7 +17,6 @@ from ml_assets.features.retrieval import ViewSchema
 START = datetime(2020, 1, 1, tzinfo=UTC)
 STEP = timedelta(hours=1)  # one row per entity in each
 CREATED_AFTER = timedelta(minutes=1)
-FEATURES = ("x0", "x1", "x2", "x3")
 KEY, ROW, TIME, CREATED = "entity", "row", "event_timestamp", "created_timestamp"
 PIECE = 1_000_000  # rows in memory at once, and in a row group
 SECOND = 1_000_000  # in microseconds
@@ -25,10 +24,14 @@ SECOND = 1_000_000  # in microseconds
 
 @dataclass(frozen=True)
 class History:
-    """A view's rows: `per_entity` rows, one in each hour since START, for each of `entities`, seeded."""
+    """A view's rows: `per_entity` rows, one in each hour since START, for each of `entities`, seeded.
+
+    `width` is the number of features, all Float64.
+    """
 
     entities: int
     per_entity: int
+    width: int = 4
     seed: int = 7
 
     @property
@@ -39,7 +42,12 @@ class History:
     @property
     def schema(self) -> ViewSchema:
         """Return the view's declaration; its values never grow old."""
-        return ViewSchema("history", {KEY: pl.Int64()}, {name: pl.Float64() for name in FEATURES}, ttl=None)
+        return ViewSchema("history", {KEY: pl.Int64()}, dict.fromkeys(self.features, pl.Float64()), ttl=None)
+
+    @property
+    def features(self) -> list[str]:
+        """Return the features' names."""
+        return [f"x{number}" for number in range(self.width)]
 
     def pieces(self) -> Iterator[pl.DataFrame]:
         """Return the rows hour by hour, entities in random order, each time somewhere within its hour."""
@@ -61,22 +69,24 @@ class History:
                 KEY: entity,
                 TIME: moment,
                 CREATED: moment + CREATED_AFTER,
-                **{name: _values(random, rows) for name in FEATURES},
+                **{name: _values(random, rows) for name in self.features},
             }
         )
 
     def file(self, folder: Path) -> Path:
         """Return the Parquet file of all rows, made once."""
-        return _made(folder / f"history-{self.entities}-{self.per_entity}-{self.seed}", self.pieces)
+        return _made(folder / f"history-{self._name}", self.pieces)
 
     def asking(self, folder: Path, rows: int) -> Path:
         """Return the Parquet file of entity rows that ask for random entities at random times, made once.
 
         Times begin a tenth before the history does, so that some find nothing; nothing is in order.
         """
-        return _made(
-            folder / f"asking-{rows}-{self.entities}-{self.per_entity}-{self.seed}", lambda: self._asking(rows)
-        )
+        return _made(folder / f"asking-{rows}-{self._name}", lambda: self._asking(rows))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.entities}-{self.per_entity}-{self.width}-{self.seed}"
 
     def _asking(self, rows: int) -> Iterator[pl.DataFrame]:
         import numpy as np
