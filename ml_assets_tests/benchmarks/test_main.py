@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.processes import BenchError, environment, python
+from benchmarks.processes import BenchError, CutOffError, environment, python
 from benchmarks.runner import Arm, Bench, Comparison, Measured, Options
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,17 @@ def test_a_process_that_fails_is_told_with_its_last_words(tmp_path: Path) -> Non
         python(["-c", "raise SystemExit('no such lake')"], root=ROOT, log=tmp_path / "log")
 
 
+def test_a_process_that_takes_too_long_is_ended_and_told(tmp_path: Path) -> None:
+    with pytest.raises(CutOffError, match=r"longer than 0\.2 s"):
+        python(["-c", "import time; time.sleep(60)"], root=ROOT, log=tmp_path / "log", at_most=0.2)
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit(71)", "import os; os.abort()", "import os; os.kill(os.getpid(), 9)"])
+def test_a_process_without_memory_is_told_apart_from_one_that_fails(end: str, tmp_path: Path) -> None:
+    with pytest.raises(CutOffError, match="out of memory"):
+        python(["-c", end], root=ROOT, log=tmp_path / "log")
+
+
 def test_a_process_has_nothing_of_a_persons_own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ML_ASSETS_LAKE", "gs://somebody/lake")
     monkeypatch.setenv("DAGSTER_HOME", "somebody's")
@@ -101,28 +112,30 @@ def test_a_process_has_nothing_of_a_persons_own_environment(monkeypatch: pytest.
     assert (found["DAGSTER_HOME"], found["PYTHONPATH"]) == (str(tmp_path), str(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small benches work: what one has made, the next one takes."""
+    return tmp_path_factory.mktemp("bench")
+
+
 @pytest.mark.slow
-def test_the_training_set_bench_works_on_small_data_with_equal_results(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "compared"),
+    [
+        ("training_set", "rows × 46 columns are equal"),
+        ("feature_store", "300 rows × 33 columns are equal"),
+        ("feature_store_curve", "results of 4 cells are equal"),
+        ("larger_than_memory", "3,000 rows × 11 columns are equal"),
+    ],
+)
+def test_a_bench_of_the_feature_store_works_on_small_data_with_equal_results(
+    name: str, compared: str, folder: Path
+) -> None:
+    arguments = ["--small", "--only", name, "--rounds", "1", "--folder", str(folder)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks",
-            "--small",
-            "--only",
-            "training_set",
-            "--rounds",
-            "1",
-            "--folder",
-            tmp_path,
-        ],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=False,
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, text=True, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    kept = json.loads((tmp_path / "results-small.json").read_text())
-    assert list(kept) == ["training_set"]
-    assert kept["training_set"]["equal"] is True
-    assert "rows × 46 columns are equal" in kept["training_set"]["compared"]
+    kept = json.loads((folder / "results-small.json").read_text())[name]
+    assert kept["equal"] is True
+    assert compared in kept["compared"]

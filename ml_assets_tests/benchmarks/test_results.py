@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.runner import Arm, Bench, Comparison, Measured, Outcome
+from benchmarks.runner import Arm, Bench, Comparison, Limit, Measured, Outcome
 
 
-def outcome(name: str = "join", *, equal: bool | None = True, ours: float = 3.0, judged: str = "ratio") -> Outcome:
+def outcome(
+    name: str = "join",
+    *,
+    equal: bool | None = True,
+    ours: float = 3.0,
+    judged: str = "ratio",
+    limits: Sequence[Limit] = (),
+    remarks: Sequence[str] = (),
+) -> Outcome:
     arm = Arm("ours", lambda: Measured(None, 0.0))
     bench = Bench(
         name=name,
@@ -19,11 +28,13 @@ def outcome(name: str = "join", *, equal: bool | None = True, ours: float = 3.0,
         theirs=Arm("bare", arm.run),
         compare=lambda ours, theirs: Comparison(equal, "said"),
         judged=judged,  # type: ignore[arg-type]
+        limits=limits,
         notes="what is not measured",
     )
     if equal is False:
         return Outcome(bench, Comparison(False, "values differ in a column"))
-    runs = [Measured(None, ours, {"peak_mb": 10.0})], [Measured(None, 2.0)]
+    told = {"peak_mb": 10.0, "peak_gb": 0.01}
+    runs = [Measured(None, ours, told, remarks)], [Measured(None, 2.0, {"peak_mb": 100.0} if limits else {})]
     return Outcome(bench, Comparison(equal, "said"), *runs)
 
 
@@ -39,7 +50,8 @@ def test_an_entry_has_what_readers_of_the_file_need() -> None:
     assert found["seconds"] == {"ours": 3.0, "bare": 2.0}
     assert (found["equal"], found["met"], found["rounds"]) == (True, True, 1)
     assert (found["machine"], found["versions"]) == ({"cpus": 2}, {"polars": "2"})
-    assert found["details"] == {"ours": {"peak_mb": 10.0}, "bare": {}}
+    assert found["details"] == {"ours": {"peak_mb": 10.0, "peak_gb": 0.01}, "bare": {}}
+    assert not {"limits", "remarks", "judged_value"} & set(found)
 
 
 def test_an_entry_of_different_results_has_no_numbers() -> None:
@@ -86,3 +98,37 @@ def test_the_account_tells_how_results_were_compared_and_what_is_not_measured() 
 def test_machine_and_versions_name_what_the_numbers_depend_on() -> None:
     assert {"cpus", "model", "memory_gb", "system"} <= set(results.machine())
     assert {"python", "dagster", "polars", "feast", "mlflow"} <= set(results.versions())
+
+
+def test_limits_are_kept_and_shown_below_their_bench() -> None:
+    limits = [Limit("peak_mb", 0.2), Limit("peak_mb", 5.0, "value")]
+    found = entry(limits=limits)
+    assert found["met"] is False
+    assert found["limits"] == [
+        {"detail": "peak_mb", "highest": 0.2, "judged": "ratio", "found": 0.1},
+        {"detail": "peak_mb", "highest": 5.0, "judged": "value", "found": 10.0},
+    ]
+    _, bench, ratio, value = results.table([outcome(limits=limits)]).splitlines()
+    assert bench.endswith("met") and ratio.endswith("met") and value.endswith("MISSED")
+    assert ratio.split() == ["peak_mb", "10.00", "100.00", "0.100", "≤", "0.2", "met"]
+
+
+def test_no_limit_is_shown_of_different_results() -> None:
+    found = entry(equal=False, limits=[Limit("peak_mb", 0.2)])
+    assert "limits" not in found
+    assert len(results.table([outcome(equal=False, limits=[Limit("peak_mb", 0.2)])]).splitlines()) == 2
+
+
+def test_memory_is_shown_with_its_unit() -> None:
+    text = results.table([outcome(judged="memory")])
+    assert "≤ 2 GB" in text and "0.01 GB met" in text
+    assert entry(judged="memory")["judged_value"] == 0.01
+
+
+def test_remarks_are_kept_and_told_instead_of_numbers() -> None:
+    found, told = (
+        entry(remarks=["a table", "of two lines"]),
+        results.account(outcome(remarks=["a table", "of two lines"])),
+    )
+    assert found["remarks"] == ["a table", "of two lines"]
+    assert "  a table\n  of two lines" in told and "peak_mb" not in told

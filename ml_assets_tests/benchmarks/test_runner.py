@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.runner import Arm, Bench, Comparison, Measured, Outcome, details, measure, timed
+from benchmarks.runner import Arm, Bench, Comparison, Limit, Measured, Outcome, details, measure, timed
 
 
 def same(ours: Any, theirs: Any) -> Comparison:
@@ -112,3 +112,42 @@ def test_timed_returns_the_result_and_a_time() -> None:
 def test_details_are_medians_of_the_runs_that_have_them() -> None:
     runs = [Measured(None, 1, {"a": 1.0}), Measured(None, 1, {"a": 3.0, "b": 5.0}), Measured(None, 1, {"a": 9.0})]
     assert details(runs) == {"a": 3.0, "b": 5.0}
+
+
+def arm_of(name: str, runs: Sequence[Measured]) -> Arm:
+    left = iter(runs)
+    return Arm(name, lambda: next(left))
+
+
+def with_details(ours: Sequence[float], theirs: Sequence[float], detail: str, **changes: Any) -> Outcome:
+    arms = (arm_of("a", [Measured(1, 1.0, {detail: value}) for value in values]) for values in (ours, theirs))
+    return measure(a_bench(*arms, warm_up=False, **changes), rounds=len(ours))
+
+
+@pytest.mark.parametrize(("ours", "met"), [(20.0, True), (21.0, False)])
+def test_a_limit_on_a_ratio_must_hold_beside_the_target(ours: float, met: bool) -> None:
+    outcome = with_details([ours], [100.0], "mb", limits=[Limit("mb", 0.2)])
+    assert outcome.judged_value <= outcome.bench.target
+    assert outcome.met is met
+
+
+@pytest.mark.parametrize(("ours", "met"), [(2.0, True), (2.1, False)])
+def test_a_limit_on_our_value_ignores_the_other_arm(ours: float, met: bool) -> None:
+    assert with_details([ours], [0.1], "ms", limits=[Limit("ms", 2.0, "value")]).met is met
+
+
+def test_all_limits_must_hold() -> None:
+    limits = [Limit("mb", 0.2), Limit("mb", 5.0, "value")]
+    assert with_details([5.0], [100.0], "mb", limits=limits).met
+    assert not with_details([6.0], [100.0], "mb", limits=limits).met
+    assert not with_details([5.0], [10.0], "mb", limits=limits).met
+
+
+def test_a_limit_on_what_is_not_told_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        _ = with_details([1.0], [1.0], "mb", limits=[Limit("other", 1.0)]).met
+
+
+def test_memory_is_judged_by_the_highest_peak_of_any_round() -> None:
+    assert with_details([1.0, 4.0, 1.0], [9.0] * 3, "peak_gb", judged="memory", target=4.0).met
+    assert not with_details([1.0, 4.1, 1.0], [9.0] * 3, "peak_gb", judged="memory", target=4.0).met
