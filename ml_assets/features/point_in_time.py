@@ -1,7 +1,7 @@
 """The point-in-time join: for each observation, the newest feature row that had happened by then.
 
-Plain Polars, no Feast: `PolarsOfflineStore` calls it, and so can a notebook. Observations are in memory, views are
-lazy and read one after the other, so the peak is the observations plus one view.
+Plain Polars, no Feast: `PolarsOfflineStore` calls it, and so can a notebook. Observations and the result are in memory,
+views are lazy: all are read at once where that fits, else a few at a time, and the large ones in shards.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import polars as pl
+
+from ml_assets.features.sharding import frame_bytes, free_bytes, join_in_shards, rounds
 
 # Names of our own helper columns; columns of the caller never meet them in one frame.
 ROW, MOMENT, CREATED, RANK, HAPPENED = "__row", "__moment", "__created", "__rank", "__happened"
@@ -29,7 +31,8 @@ class ViewJoin:
 
     `keys` maps observation columns to view columns (empty: one row for all), `features` maps view columns to output
     columns. `ttl` None means that a value never grows old; otherwise a row matches while
-    `event_timestamp >= observation's - ttl`, as in Feast.
+    `event_timestamp >= observation's - ttl`, as in Feast. `rows` is how many rows `frame` has at most, where that is
+    known without reading them; else they are counted when the join has a memory limit.
     """
 
     name: str
@@ -39,6 +42,18 @@ class ViewJoin:
     event_timestamp: str = "event_timestamp"
     created_timestamp: str | None = "created_timestamp"
     ttl: timedelta | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A view's side of the join: its rows in comparable types, and how they are matched."""
+
+    view: ViewJoin
+    casts: Mapping[str, pl.DataType]
+    unit: TimeUnit
+    as_known_at: datetime | None
+    known_at_event_time: bool
 
 
 def point_in_time_join(
@@ -48,6 +63,7 @@ def point_in_time_join(
     event_timestamp: str = "event_timestamp",
     as_known_at: datetime | None = None,
     known_at_event_time: bool = False,
+    memory_limit: int | None = None,
 ) -> pl.DataFrame:
     """Return the observations, same rows in the same order, with the features of all views as further columns.
 
@@ -56,7 +72,9 @@ def point_in_time_join(
     there is none, or when a key is null. A view's rows without event time or with a null key match nothing.
 
     `as_known_at`: rows created later do not exist. `known_at_event_time`: for each observation, rows created after
-    its own event time do not exist (Feast's `filter_by_created_timestamp`).
+    its own event time do not exist (Feast's `filter_by_created_timestamp`). `memory_limit`: bytes that the process may
+    hold at its peak; views that are too large for it go through files in the temporary folder. The result is the same
+    for every limit. None: everything at once.
 
     Raises `FeatureError` for missing columns, wrong types, times without zone, null event times, clashing names.
     """
@@ -65,20 +83,24 @@ def point_in_time_join(
         return observations
     schemas = [_check_view(view, observations.schema, as_known_at) for view in views]
     unit = _time_unit([observations.schema, *schemas])
+    sides = [
+        _Side(
+            view=view,
+            casts=_key_casts(view, observations.schema, schema),
+            unit=unit,
+            as_known_at=as_known_at,
+            known_at_event_time=known_at_event_time and view.created_timestamp is not None,
+        )
+        for view, schema in zip(views, schemas, strict=True)
+    ]
     asked = _asked(observations, views, event_timestamp, unit)
     ordered = asked[MOMENT].is_sorted()
     if not ordered:
         asked = asked.with_row_index(ROW).sort(MOMENT)
-    parts = []
-    for view, schema in zip(views, schemas, strict=True):
-        casts = _key_casts(view, observations.schema, schema)
-        rows = _view_rows(view, casts, unit, as_known_at, keep_created=known_at_event_time)
-        join = _join_as_known if known_at_event_time and view.created_timestamp else _join
-        parts.append(
-            join(asked.select(MOMENT, *_keys(dict(zip(view.keys, view.keys, strict=True)), casts)), rows, view)
-        )
+    parts = _at_once(asked, sides) if memory_limit is None else _within(memory_limit, asked, sides)
     features = pl.concat(parts, how="horizontal") if ordered else _reordered(asked, parts)
-    return pl.concat([observations, features], how="horizontal")
+    # in one chunk: chunks would tell how many files there were, and the same answer is the same bytes
+    return pl.concat([observations, features], how="horizontal").rechunk()
 
 
 def require_zone(dtype: pl.DataType, column: str, where: str) -> None:
@@ -190,34 +212,120 @@ def _keys(columns: Mapping[str, str], casts: Mapping[str, pl.DataType]) -> list[
     ]
 
 
-def _view_rows(
-    view: ViewJoin,
-    casts: Mapping[str, pl.DataType],
-    unit: TimeUnit,
-    as_known_at: datetime | None,
-    *,
-    keep_created: bool,
-) -> pl.DataFrame:
-    """Return the view's rows, oldest first: the moment, the keys under the observations' names, the features."""
-    rows = view.frame
-    if as_known_at:
-        rows = rows.filter(_moment(str(view.created_timestamp), unit) <= as_known_at.astimezone(UTC))
-    created = [_moment(view.created_timestamp, unit).alias(CREATED)] if view.created_timestamp else []
-    rows = rows.select(
-        _moment(view.event_timestamp, unit).alias(MOMENT),
+# -- at once, or in shards ---------------------------------------------------------------------------------------------
+
+
+def _at_once(asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
+    """Return each view's features for each row of `asked`; the views are read and joined side by side."""
+    plans = [_selected(side) for side in sides]
+    try:
+        frames = pl.collect_all(plans, engine="in-memory")  # the streaming engine takes a tenth longer over many files
+    except pl.exceptions.PolarsError:
+        frames = [_collected(plan, side) for plan, side in zip(plans, sides, strict=True)]  # which one is it?
+    own = [asked.select(MOMENT, *_own_keys(side)) for side in sides]
+    return pl.collect_all([_join(*parts) for parts in zip(own, frames, sides, strict=True)])
+
+
+def _within(limit: int, asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
+    """Do the same while the process holds no more than `limit` bytes."""
+    schemas = [_selected(side).collect_schema() for side in sides]
+    sizes = [frame_bytes(schema, _count(side)) for schema, side in zip(schemas, sides, strict=True)]
+    results = sum(
+        frame_bytes({name: schema[name] for name in side.view.features.values()}, asked.height)
+        for schema, side in zip(schemas, sides, strict=True)
+    )
+    found: list[pl.DataFrame] = []
+    for group, shards in rounds(sizes, free_bytes(limit - 2 * results)):
+        chosen = [sides[number] for number in group]
+        split = shards > 1 and chosen[0].view.keys  # without keys there is nothing to split by
+        found += [_in_shards(asked, chosen[0], shards)] if split else _at_once(asked, chosen)
+    return found
+
+
+def _in_shards(asked: pl.DataFrame, side: _Side, shards: int) -> pl.DataFrame:
+    def join(part: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+        return _join(part, rows, side).collect()
+
+    own = asked.select(MOMENT, *_own_keys(side))
+    try:
+        return join_in_shards(own, _selected(side), list(side.view.keys), join, shards=shards)
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(side, error) from error
+
+
+def _count(side: _Side) -> int:
+    known = side.view.rows
+    return int(side.view.frame.select(pl.len()).collect(engine="streaming").item()) if known is None else known
+
+
+def _collected(plan: pl.LazyFrame, side: _Side) -> pl.DataFrame:
+    try:
+        return plan.collect(engine="in-memory")
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(side, error) from error
+
+
+def _unreadable(side: _Side, error: Exception) -> FeatureError:
+    reason = str(error).split("\n\n", 1)[0]
+    return FeatureError(
+        f"feature view {side.view.name!r}: {reason}. Repair or remove the file, or correct the declaration"
+    )
+
+
+# -- one view ----------------------------------------------------------------------------------------------------------
+
+
+def _selected(side: _Side) -> pl.LazyFrame:
+    """Return the view's rows as stored: the moment, the creation, the keys under the observations' names, the features."""
+    view = side.view
+    created = [_moment(view.created_timestamp, side.unit).alias(CREATED)] if view.created_timestamp else []
+    return view.frame.select(
+        _moment(view.event_timestamp, side.unit).alias(MOMENT),
         *created,
-        *_keys(view.keys, casts),
+        *_keys(view.keys, side.casts),
         *(pl.col(column).alias(output) for column, output in view.features.items()),
-    ).sort(MOMENT, *([CREATED] if created else []), maintain_order=True)
-    if created and not keep_created:
-        rows = rows.drop(CREATED)
-    found = rows.collect(engine="in-memory")  # the streaming sort costs half as much again
-    return found.drop_nulls([MOMENT, *view.keys])
+    )
 
 
-def _join(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> pl.DataFrame:
-    """Return the features for each row of `asked`, which is sorted by moment, as `rows` are."""
-    return _asof(asked, rows, list(view.keys), view.ttl).select(view.features.values())
+def _own_keys(side: _Side) -> list[pl.Expr]:
+    return _keys({key: key for key in side.view.keys}, side.casts)
+
+
+def _join(asked: pl.DataFrame, stored: pl.DataFrame, side: _Side) -> pl.LazyFrame:
+    """Return the features for each row of `asked`, which is sorted by moment."""
+    rows = _oldest_first(_existing(stored, side), side)
+    if side.known_at_event_time:
+        return _join_as_known(asked, rows, side.view).lazy()
+    found = _asof(asked.lazy(), rows.lazy(), list(side.view.keys), side.view.ttl)
+    return found.select(side.view.features.values())
+
+
+def _existing(rows: pl.DataFrame, side: _Side) -> pl.DataFrame:
+    """Leave out what cannot match, and what was not known yet. Looking is cheap, filtering copies all columns."""
+    decisive = [MOMENT, *side.view.keys]
+    if any(rows[name].null_count() for name in decisive):
+        rows = rows.drop_nulls(decisive)
+    if side.as_known_at is None:
+        return rows
+    known = (rows[CREATED] <= side.as_known_at.astimezone(UTC)).fill_null(False)
+    return rows if known.all() else rows.filter(known)
+
+
+def _oldest_first(rows: pl.DataFrame, side: _Side) -> pl.DataFrame:
+    """Sort by time; what was created last comes last, and so does what was stored last."""
+    times = [MOMENT, CREATED] if side.view.created_timestamp else [MOMENT]
+    if not _in_order(rows, times):
+        rows = rows.sort(times, maintain_order=True)
+    return rows if side.known_at_event_time or len(times) == 1 else rows.drop(CREATED)
+
+
+def _in_order(rows: pl.DataFrame, times: Sequence[str]) -> bool:
+    """Tell whether nothing is to be sorted: tables are written a day at a time, and often in order of time."""
+    if not rows[MOMENT].is_sorted() or len(times) == 1:
+        return rows[MOMENT].is_sorted()
+    moments, created = rows[MOMENT], rows[CREATED]
+    tie = (moments == moments.shift()).fill_null(False)
+    return not (tie & ~(created >= created.shift()).fill_null(False)).any()
 
 
 def _join_as_known(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> pl.DataFrame:
@@ -231,14 +339,14 @@ def _join_as_known(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> p
     best = pl.col(RANK).cum_max()
     shown = shown.with_columns(best.over(keys) if keys else best)
     values = shown.hstack(known[shown[RANK]].select(HAPPENED, *view.features.values()))
-    found = _asof(asked, values, keys, tolerance=None)
+    found = _asof(asked.lazy(), values.lazy(), keys, tolerance=None).collect()
     if view.ttl:
         fresh = found[HAPPENED] >= asked[MOMENT] - view.ttl
         found = found.select(pl.when(fresh).then(pl.col(name)).alias(name) for name in view.features.values())
     return found.select(view.features.values())
 
 
-def _asof(asked: pl.DataFrame, rows: pl.DataFrame, keys: Sequence[str], tolerance: timedelta | None) -> pl.DataFrame:
+def _asof(asked: pl.LazyFrame, rows: pl.LazyFrame, keys: Sequence[str], tolerance: timedelta | None) -> pl.LazyFrame:
     return asked.join_asof(
         rows, on=MOMENT, by=keys or None, strategy="backward", tolerance=tolerance, check_sortedness=False
     )
