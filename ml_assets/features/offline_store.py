@@ -26,7 +26,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 from feast.data_format import ParquetFormat
-from feast.data_source import DataSource
+from feast.data_source import DataSource, PushSource
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL, FeatureView
 from feast.infra.offline_stores.file_source import FileSource
@@ -36,6 +36,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
+from ml_assets.features.on_demand import asked_on_demand, require_request, with_request_features
 from ml_assets.features.point_in_time import FeatureError, point_in_time_join, require_columns, require_zone
 from ml_assets.features.reading import (
     DeclaredView,
@@ -49,6 +50,7 @@ from ml_assets.features.reading import (
     observed_period,
     parquet_files,
     scan,
+    scan_with_pushed,
     view_joins,
     within,
 )
@@ -118,9 +120,11 @@ class PolarsRetrievalJob(RetrievalJob):
         return self._metadata
 
     def to_polars(self) -> pl.DataFrame:
-        """Return the result without leaving Polars, unless on-demand views are to be computed."""
-        if not self._on_demand_feature_views:
-            return self._evaluate()
+        """Return the result without leaving Polars, unless there are on-demand views that only Feast can compute."""
+        refs = self._metadata.features if self._metadata else []
+        ours = asked_on_demand(self._on_demand_feature_views, refs, full_feature_names=self._full_feature_names)
+        if ours is not None:
+            return with_request_features(self._evaluate(), ours)
         frame = pl.from_arrow(self.to_arrow())
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -168,6 +172,9 @@ class PolarsOfflineStore(OfflineStore):
         period, how = observed_period(observations), _READING.get()
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         _require_request_data(on_demand, observations)
+        require_request(
+            observations.schema, asked_on_demand(on_demand, feature_refs, full_feature_names=full_feature_names) or ()
+        )
         views = [
             declared_view(view, asked, full_feature_names=full_feature_names)
             for view, asked in asked_features(feature_views, feature_refs)
@@ -349,6 +356,7 @@ def declared_view(view: FeatureView, asked: Sequence[str], *, full_feature_names
         event_timestamp=reverse.get(source.timestamp_field, source.timestamp_field),
         created_timestamp=reverse.get(source.created_timestamp_column, source.created_timestamp_column) or None,
         ttl=view.ttl or None,  # Feast: zero means for ever
+        pushed=isinstance(view.stream_source, PushSource),
     )
 
 
@@ -406,7 +414,7 @@ def _pulled(
     first, last = (make_tzaware(moment) if moment else None for moment in (start, end))
     where, how = f"source {source.name!r}", _READING.get()
     period = Period(times[0], first, last)
-    rows = scan(_location(source, config), where, period)
+    rows = scan_with_pushed(_location(source, config), where, period, how.as_known_at)
     schema = rows.collect_schema()
     require_columns([*columns, *times], schema, where)
     for name in times:

@@ -141,13 +141,14 @@ class PushLog:
 
 
 def _inside(names: Mapping[str, Sequence[str]], period: Period | None) -> dict[str, Sequence[str]]:
-    """Return the files of the days that the period touches."""
+    """Return the files of the days that the period touches; if none, those of one day, which know the columns."""
     first, last = (None, None) if period is None else (_day(period.first), _day(period.last))
-    return {
+    touched = {
         day: listed
         for day, listed in names.items()
         if (first is None or day >= first) and (last is None or day <= last)
     }
+    return touched or dict(list(names.items())[:1])
 
 
 def _day(moment: datetime | None) -> str | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_assets.features.point_in_time import FeatureError, ViewJoin, require_columns, require_zone
+from ml_assets.features.push_log import RECEIVED, PushLog
 from ml_assets.lake import Lake, Store
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -47,7 +48,7 @@ class DeclaredView:
     """A feature view as asked for, in stored column names (a source's field mapping is already undone).
 
     `path` is as declared, relative to the repository. `keys` maps observation columns to stored columns. `ttl` None is
-    for ever.
+    for ever. `pushed`: rows are pushed to its lake table, too.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DeclaredView:
     event_timestamp: str
     created_timestamp: str | None
     ttl: timedelta | None
+    pushed: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def view_joins(
     declared; `RedPartitionError` for red partitions.
     """
     asked = observed_period(observations)
-    return [_view_join(view, asked, location(view.path, repo, how.lake_url)) for view in views]
+    return [_view_join(view, asked, location(view.path, repo, how.lake_url), how.as_known_at) for view in views]
 
 
 def observed_period(observations: pl.DataFrame) -> Period:
@@ -105,10 +107,11 @@ def moment_column(observations: pl.DataFrame) -> str:
     return times[0]
 
 
-def _view_join(view: DeclaredView, asked: Period, path: str) -> ViewJoin:
+def _view_join(view: DeclaredView, asked: Period, path: str, as_known_at: datetime | None) -> ViewJoin:
     where = f"feature view {view.name!r}"
     first = asked.first - view.ttl if asked.first and view.ttl else None
-    frame = scan(path, where, Period(view.event_timestamp, first, asked.last))
+    period = Period(view.event_timestamp, first, asked.last)
+    frame = scan_with_pushed(path, where, period, as_known_at) if view.pushed else scan(path, where, period)
     _require_declared_kinds(view, frame.collect_schema())
     return ViewJoin(
         name=view.name,
@@ -174,6 +177,25 @@ def scan(path: str, where: str, period: Period | None = None) -> pl.LazyFrame:
     require_columns([period.column], schema, where)
     require_zone(schema[period.column], period.column, where)
     return rows.filter(within(period, schema[period.column]))
+
+
+def scan_with_pushed(
+    path: str, where: str, period: Period | None = None, as_known_at: datetime | None = None
+) -> pl.LazyFrame:
+    """Return what `scan` returns, after what was pushed to the lake table: of rows with equal times the last one counts.
+
+    With `as_known_at` what was pushed later does not exist. Of a path outside a lake nothing is pushed.
+    """
+    found = lake_table(path)
+    pushed = PushLog(found[0].url, found[1]).scan(period=period, as_known_at=as_known_at) if found else None
+    if pushed is None:
+        return scan(path, where, period)
+    if found and not found[0].store.folders(found[1]):
+        return pushed
+    rows = scan(path, where, period)
+    schema, there = rows.collect_schema(), pushed.collect_schema()
+    columns = [pl.col(name).cast(dtype) for name, dtype in schema.items() if name in there]
+    return pl.concat([pushed.select(*columns, RECEIVED), rows], how="diagonal")
 
 
 def within(period: Period, dtype: pl.DataType) -> pl.Expr:
