@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -33,29 +33,42 @@ def write_checked(
     partitions: Sequence[str] | None = None,
     inputs: Mapping[str, str] | None = None,
     code_version: str = "",
+    besides: Sequence[Verdict] = (),
 ) -> Written:
     """Evaluate `suite` on `frame` and write it with the verdict.
 
     With `partitions`, `frame` has the String column `_partition`; rows of other partitions are left out, and each partition is
     judged and written by itself. Rows of no partition make the verdict red. A partition that had rows and has none any more is
-    emptied. A red partition is written too, so that a person can look at it, but readers refuse it.
+    emptied. A red partition is written too, so that a person can look at it, but readers refuse it. `besides` are verdicts about
+    the table as such, such as its schema: stored with every partition, after the suite's, and refused to readers when red.
     """
     how: dict[str, Any] = {"written_at": now, "inputs": inputs, "code_version": code_version}
     if partitions is None:
-        verdict, manifest = _write_one(lake, table, frame, suite, None, how)
+        verdict, manifest = _write_one(lake, table, frame, suite, None, how, besides)
         return Written({"_": manifest}, verdict)
     wanted = frame.filter(pl.col(PARTITION).is_in(list(partitions)) | pl.col(PARTITION).is_null())
     verdicts = evaluate(wanted.lazy(), suite, by=PARTITION)
-    told = {partition: [verdict.to_dict()] for partition, verdict in verdicts.items()}
+    told = {partition: _told(verdict, besides) for partition, verdict in verdicts.items()}
     manifests = lake.write_partitions(table, wanted.drop_nulls(PARTITION), by=PARTITION, verdicts=told, **how)
     for name in lake.manifests(table, set(partitions) - set(manifests)):
-        verdicts[name], manifests[name] = _write_one(lake, table, frame.clear(), suite, name, how)
+        verdicts[name], manifests[name] = _write_one(lake, table, frame.clear(), suite, name, how, besides)
     return Written(manifests, merge(verdicts))
 
 
 def _write_one(
-    lake: Lake, table: str, frame: pl.DataFrame, suite: Suite, partition: str | None, how: Mapping[str, Any]
+    lake: Lake,
+    table: str,
+    frame: pl.DataFrame,
+    suite: Suite,
+    partition: str | None,
+    how: Mapping[str, Any],
+    besides: Sequence[Verdict],
 ) -> tuple[Verdict, Manifest]:
     rows = frame.drop(PARTITION, strict=False)
     verdict = evaluate(rows.lazy(), suite)[""]
-    return verdict, lake.write(table, rows, partition=partition, verdicts=[verdict.to_dict()], **how)
+    return verdict, lake.write(table, rows, partition=partition, verdicts=_told(verdict, besides), **how)
+
+
+def _told(verdict: Verdict, besides: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return the verdicts as a manifest keeps them, all about the same rows: of whichever run, they read the same."""
+    return [verdict.to_dict(), *(replace(other, rows=verdict.rows).to_dict() for other in besides)]
