@@ -19,13 +19,13 @@ import polars as pl
 
 from ml_assets.features.compiled import CompiledView
 from ml_assets.features.online.backends import Backend
-from ml_assets.features.online.rows import NEVER, PUSHED, Change, OnlineRow, Packing, keys_of, moment
+from ml_assets.features.online.rows import NEVER, PUSHED, Change, OnlineRow, Packing, keys_of, moment, spread
 from ml_assets.features.point_in_time import FeatureError, ViewJoin, point_in_time_join, require_columns, require_zone
 from ml_assets.features.push_log import RECEIVED, PushLog
 from ml_assets.features.reading import PARTITION_SLACK, lake_table, location
 from ml_assets.lake import Lake
 
-EVENT, CREATED, ORIGIN, NOW = "__event", "__created", "__origin", "__now"
+EVENT, CREATED, ORIGIN, NOW = "_event", "_created", "_origin", "_now"
 PUSHED_DAY = "pushed/"  # before the day, in the remembered versions
 FLOATS = ("Float32", "Float64")
 TIME = pl.Datetime("us", "UTC")
@@ -159,7 +159,7 @@ def offline_keys(source: OnlineSource, now: datetime, *, most: int) -> list[str]
     if not names:
         return keys_of(pl.DataFrame({"": [0]}), ())
     found = rows.filter(pl.col(EVENT) <= now).select(names).drop_nulls().unique().sort(names).collect()
-    return keys_of(found.gather_every(max(1, -(-found.height // most))), names)
+    return spread(keys_of(found, names), most)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def _unpacked(source: OnlineSource, keys: Sequence[str]) -> pl.DataFrame:
     """Return packed keys as the join key columns."""
     types = {name: source.view.keys[name] for name in sorted(source.view.keys)}
     if not types:
-        return pl.DataFrame({"__row": range(len(keys))})
+        return pl.DataFrame({"_row": range(len(keys))})
     packing = Packing(types)
     rows = [packing.decoded(dict(zip(types, json.loads(key), strict=True))) for key in keys]
     return pl.DataFrame(rows, schema={name: KEY_TYPES[dtype] for name, dtype in types.items()})

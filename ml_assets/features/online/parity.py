@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ml_assets.features.online.backends import Backend
 from ml_assets.features.online.materialize import CREATED, EVENT, OnlineSource, joined_as_of, offline_keys
 from ml_assets.features.online.reader import OnlineAnswer, ViewPlan, view_plan
-from ml_assets.features.online.rows import NEVER, OnlineRow, keys_of, micros, moment
+from ml_assets.features.online.rows import NEVER, OnlineRow, keys_of, micros, moment, spread
 
 MOST_KEYS = 10_000
 MOST_EXAMPLES = 5
@@ -86,7 +86,7 @@ def parity(source: OnlineSource, backend: Backend, *, now: datetime, most: int =
     The online side is read as serving reads it, TTL included; the offline side is the point-in-time join at `now`.
     """
     view = source.view
-    keys = _spread([*offline_keys(source, now, most=most), *backend.keys(view.name, most=most)], most)
+    keys = spread(sorted({*offline_keys(source, now, most=most), *backend.keys(view.name, most=most)}), most)
     held = dict(zip(keys, backend.read(view.name, keys), strict=True))
     wanted = dict(_joined(source, keys, now))
     plan, found = view_plan(view), Parity(view.name, len(keys))
@@ -136,12 +136,6 @@ def _kind(online: Row | None, offline: Row | None) -> Kind | None:
 
 def _same(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other)
-
-
-def _spread(keys: Sequence[str], most: int) -> list[str]:
-    """Return at most `most` of the different keys, evenly spread."""
-    found = sorted(set(keys))
-    return found[:: max(1, -(-len(found) // most))]
 
 
 def _told(values: Mapping[str, Any]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ml_assets.features.online.backends import Backend, open_backend
 from ml_assets.features.point_in_time import FeatureError
 
-STORE = "ml_assets.features.online_store.PackedOnlineStore"
+STORE: Final = "ml_assets.features.online_store.PackedOnlineStore"
 VARIABLE = "ML_ASSETS_ONLINE"  # the one setting that moves the online store, to redis://host:port/db for example
 DEFAULT_URL = "data/online.db"
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from ml_assets.features.online.rows import Change, OnlineRow
+from ml_assets.features.online.rows import Change, OnlineRow, spread
 
 BATCH = 1_000
 SHIFT = 2**63  # times are stored above zero and of one length, so that text compares as numbers do
@@ -58,7 +58,7 @@ class RedisBackend:
         """Nothing is connected before the first call."""
         from redis import Redis
 
-        self._redis = Redis.from_url(url, decode_responses=True)
+        self._redis: Any = Redis.from_url(url, decode_responses=True)
         self._write, self._remove = (self._redis.register_script(script) for script in (WRITE, REMOVE))
         self._project = project
 
@@ -70,7 +70,7 @@ class RedisBackend:
     def apply(self, view: str, change: Change) -> int:
         """Write in batches, each compared and set in one step; the versions come last."""
         revised, written = sorted(change.revised), 0
-        head = [len(revised), *revised]
+        head: list[Any] = [len(revised), *revised]
         for rows in _batches(change.rows):
             names = [self._row(view, row.key) for row in rows]
             written += int(self._write(keys=names, args=[*head, *map(_packed, rows)]))
@@ -94,9 +94,8 @@ class RedisBackend:
         return rows if origins is None else [row for row in rows if row.origin in origins]
 
     def keys(self, view: str, *, most: int) -> list[str]:
-        """Return every n-th key in order."""
-        found = sorted(self._keys(view))
-        return found[:: max(1, -(-len(found) // most))]
+        """Return them in order."""
+        return spread(sorted(self._keys(view)), most)
 
     def versions(self, view: str, partitions: Collection[str]) -> dict[str, str]:
         """Ask for those partitions only."""

@@ -119,6 +119,13 @@ def keys_of(frame: pl.DataFrame, names: Sequence[str]) -> list[str]:
     return [pack_key(row) for row in frame.select(ordered).iter_rows()]
 
 
+def spread(items: Sequence[str], most: int) -> list[str]:
+    """Return all items, or `most` of them at equal distances."""
+    if len(items) <= most:
+        return list(items)
+    return [items[place * len(items) // most] for place in range(most)]
+
+
 def _encoded(dtype: str) -> bool:
     return any(name in dtype for name in ("UnixTimestamp", "Bytes"))
 

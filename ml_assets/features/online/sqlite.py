@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ml_assets.features.online.rows import Change, OnlineRow
 
@@ -77,14 +78,11 @@ class SqliteBackend:
         return [OnlineRow(*row) for row in found]
 
     def keys(self, view: str, *, most: int) -> list[str]:
-        """Return every n-th key in order."""
+        """Return them in order."""
         table = self._table(view)
-        ((count,),) = self._query(f"SELECT COUNT(*) FROM {table}", ()) or [("0",)]
-        step = str(max(1, -(-int(count) // most)))
-        numbered = f"SELECT key, row_number() OVER (ORDER BY key) - 1 AS place FROM {table}"
-        return [
-            key for (key,) in self._query(f"SELECT key FROM ({numbered}) WHERE place % CAST(? AS INTEGER) = 0", [step])
-        ]
+        numbered = f"SELECT key, row_number() OVER (ORDER BY key) - 1 AS place, COUNT(*) OVER () AS many FROM {table}"
+        spread = "many <= CAST(?1 AS INTEGER) OR (place * CAST(?1 AS INTEGER)) % many < CAST(?1 AS INTEGER)"
+        return [key for (key,) in self._query(f"SELECT key FROM ({numbered}) WHERE {spread}", [str(most)])]
 
     def versions(self, view: str, partitions: Collection[str]) -> dict[str, str]:
         """Ask for those partitions only."""
@@ -116,7 +114,7 @@ class SqliteBackend:
     def _table(self, view: str) -> str:
         return '"{}"'.format(f"online/{self._name(view)}".replace('"', '""'))
 
-    def _query(self, statement: str, values: Sequence[str]) -> list[tuple[str, ...]]:
+    def _query(self, statement: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return the rows; none when the table does not exist yet."""
         try:
             return self._connection.execute(statement, values).fetchall()
@@ -129,12 +127,8 @@ class SqliteBackend:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        try:
+        with connection:  # commits, or rolls back
             yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
 
     @property
     def _connection(self) -> sqlite3.Connection:
