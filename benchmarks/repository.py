@@ -9,12 +9,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from benchmarks.synthetic import CREATED, TIME, History
 from ml_assets.features.retrieval import ViewSchema
 
-SERVICE = "everything"
+SERVICE, VIEWS = "everything", "views.json"
+DEFINITIONS = """# What this repository defines is in views.json.
+from pathlib import Path
+
+from benchmarks.repository import objects
+
+globals().update(objects(Path(__file__).parent))
+"""
 OURS: Mapping[str, Any] = {"type": "ml_assets.features.offline_store.PolarsOfflineStore"}
 DUCKDB: Mapping[str, Any] = {"type": "duckdb"}
 SQLITE: Mapping[str, Any] = {"type": "sqlite", "path": "online.db"}
@@ -27,11 +32,11 @@ def repository(
     offline: Mapping[str, Any],
     online: Mapping[str, Any] = SQLITE,
 ) -> Path:
-    """Make and apply a Feast repository of views by their Parquet files, and a service of all; return the folder.
+    """Make and apply a Feast repository of views by their Parquet files (or lake tables), and a service of all of them.
 
-    `offline` and `online` are the sections of feature_store.yaml.
+    `offline` and `online` are the sections of feature_store.yaml. Return the folder.
     """
-    from feast import FeatureService, FeatureStore
+    from ml_assets.features.retrieval import apply
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -45,11 +50,22 @@ def repository(
         "materialization": {"pull_latest_features": True},
     }
     (folder / "feature_store.yaml").write_text(json.dumps(settings, indent=1))  # YAML reads JSON
-    entities = _entities(views.values())
-    made = [_view(path, schema, entities) for path, schema in views.items()]
-    store = FeatureStore(repo_path=str(folder))
-    store.apply([*entities.values(), *made, FeatureService(name=SERVICE, features=made)])
+    (folder / VIEWS).write_text(json.dumps([_told(path, schema) for path, schema in views.items()], indent=1))
+    (folder / "definitions.py").write_text(DEFINITIONS)
+    apply(folder)
     return folder
+
+
+def objects(folder: Path) -> dict[str, Any]:
+    """Return the Feast objects of a repository that `repository` made, by any names."""
+    from feast import Entity, FeatureService, ValueType
+
+    views = json.loads((folder / VIEWS).read_text())
+    types = {"String": ValueType.STRING, "Int64": ValueType.INT64}
+    keys = {key: dtype for view in views for key, dtype in view["keys"].items()}
+    entities = {key: Entity(name=key, join_keys=[key], value_type=types[dtype]) for key, dtype in keys.items()}
+    made = {f"view_{view['name']}": _view(view, entities) for view in views}
+    return {**entities, **made, "service": FeatureService(name=SERVICE, features=[*made.values()])}
 
 
 def one_row(folder: Path, *, offline: Mapping[str, Any]) -> tuple[Path, Path]:
@@ -59,31 +75,32 @@ def one_row(folder: Path, *, offline: Mapping[str, Any]) -> tuple[Path, Path]:
     return repository(folder / "repo", {rows: history.schema}, offline=offline), history.asking(folder / "rows", 1)
 
 
-def _entities(schemas: Any) -> dict[str, Any]:
-    from feast import Entity, ValueType
+def _told(path: Path, schema: ViewSchema) -> dict[str, Any]:
+    return {
+        "name": schema.name,
+        "path": str(path),
+        "keys": {key: str(dtype) for key, dtype in schema.keys.items()},
+        "features": {name: str(dtype) for name, dtype in schema.features.items()},
+        "ttl": schema.ttl.total_seconds() if schema.ttl else 0,
+    }
 
-    types = {pl.String(): ValueType.STRING, pl.Int64(): ValueType.INT64}
-    keys = {key: dtype for schema in schemas for key, dtype in schema.keys.items()}
-    return {key: Entity(name=key, join_keys=[key], value_type=types[dtype]) for key, dtype in keys.items()}
 
-
-def _view(path: Path, schema: ViewSchema, entities: Mapping[str, Any]) -> Any:
-    from feast import FeatureView, Field, FileSource
+def _view(told: Mapping[str, Any], entities: Mapping[str, Any]) -> Any:
+    from feast import FeatureView, Field, FileSource, types
     from feast.data_format import ParquetFormat
-    from feast.types import Float64, Int64, String
 
-    types: dict[pl.DataType, Any] = {pl.String(): String, pl.Int64(): Int64, pl.Float64(): Float64}
     source = FileSource(
-        name=schema.name,
-        path=str(path),
+        name=told["name"],
+        path=told["path"],
         file_format=ParquetFormat(),
         timestamp_field=TIME,
         created_timestamp_column=CREATED,
     )
+    columns = {**told["keys"], **told["features"]}
     return FeatureView(
-        name=schema.name,
-        entities=[entities[key] for key in schema.keys],
-        ttl=schema.ttl or timedelta(0),
-        schema=[Field(name=name, dtype=types[dtype]) for name, dtype in {**schema.keys, **schema.features}.items()],
+        name=told["name"],
+        entities=[entities[key] for key in told["keys"]],
+        ttl=timedelta(seconds=told["ttl"]),
+        schema=[Field(name=name, dtype=getattr(types, dtype)) for name, dtype in columns.items()],
         source=source,
     )
