@@ -19,6 +19,7 @@ from benchmarks import (
     feature_store_curve,
     larger_than_memory,
     lifecycle,
+    online,
     results,
     step_overhead,
     training_set,
@@ -35,6 +36,7 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "feature_store": feature_store.bench,
     "feature_store_curve": feature_store_curve.bench,
     "larger_than_memory": larger_than_memory.bench,
+    "online": online.bench,
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
 }

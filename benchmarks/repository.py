@@ -23,6 +23,7 @@ globals().update(objects(Path(__file__).parent))
 OURS: Mapping[str, Any] = {"type": "ml_assets.features.offline_store.PolarsOfflineStore"}
 DUCKDB: Mapping[str, Any] = {"type": "duckdb"}
 SQLITE: Mapping[str, Any] = {"type": "sqlite", "path": "online.db"}
+PACKED: Mapping[str, Any] = {"type": "ml_assets.features.online_store.PackedOnlineStore", "url": "online.db"}
 
 
 def repository(
