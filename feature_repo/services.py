@@ -6,14 +6,15 @@ from views import (
     aircraft_history,
     aircraft_spec,
     carrier_history,
+    departure_context,
     destination_history,
     origin_congestion,
     origin_weather,
     route_history,
 )
 
-flight_delay_v1 = FeatureService(
-    name="flight_delay_v1",
+flight_delay_v2 = FeatureService(
+    name="flight_delay_v2",
     features=[
         origin_weather,
         origin_congestion,
@@ -22,6 +23,7 @@ flight_delay_v1 = FeatureService(
         destination_history,
         aircraft_history,
         aircraft_spec,
+        departure_context,
     ],
     description="What the flight_delay problem may know two hours before scheduled departure.",
     owner=OWNER,

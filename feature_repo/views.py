@@ -9,8 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from entities import aircraft, carrier, dest, origin
-from feast import Entity, FeatureView, Field, FileSource
-from feast.types import Float64, String
+from feast import Entity, FeatureView, Field, FileSource, RequestSource
+from feast.types import Float64, String, UnixTimestamp
+
+from ml_assets.features.on_demand import on_demand_view
 
 OWNER = "team:operations"
 FOREVER = timedelta(0)  # Feast's spelling; None is stored as zero, and every later plan would show it as a change
@@ -160,4 +162,48 @@ aircraft_spec = feature_view(
         "aircraft_year_built": "Year of manufacture.",
     },
     {"kind": "reference"},
+)
+
+planned_flight = RequestSource(
+    name="planned_flight",
+    schema=[
+        Field(name="event_timestamp", dtype=UnixTimestamp, description="The moment of prediction."),
+        Field(name="distance", dtype=Float64, description="Distance, miles."),
+        Field(
+            name="scheduled_duration", dtype=Float64, description="Scheduled departure to scheduled arrival, minutes."
+        ),
+        Field(
+            name="planned_departures", dtype=Float64, description="Departures scheduled at the airport in that hour."
+        ),
+    ],
+    description="What whoever asks knows of the flight.",
+    owner=OWNER,
+)
+
+departure_context = on_demand_view(
+    name="departure_context",
+    function="ml_assets.defs.flights.feature_views.request_time.departure_context",
+    sources=[
+        planned_flight,
+        origin_congestion[["origin_departures_1h"]],
+        aircraft_history[["aircraft_last_arr_delay"]],
+        aircraft_spec[["aircraft_year_built"]],
+    ],
+    schema=[
+        Field(name="planned_speed", dtype=Float64, description="Distance by scheduled duration, mph."),
+        Field(
+            name="departures_above_last_hour",
+            dtype=Float64,
+            description="Departures scheduled at the airport in the flight's hour, less those of the last hour.",
+        ),
+        Field(
+            name="inherited_delay_share",
+            dtype=Float64,
+            description="The aircraft's last known arrival delay by the scheduled duration, 1 is as long as the flight.",
+        ),
+        Field(name="aircraft_age_years", dtype=Float64, description="Years since the aircraft's year of manufacture."),
+    ],
+    description="How tight the flight's plan is, how busy its airport gets, how late and how old its aircraft is.",
+    owner=OWNER,
+    tags={"kind": "request"},
 )

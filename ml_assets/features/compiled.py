@@ -1,11 +1,13 @@
 """The applied feature repository in a form that can be read without Feast, whose import takes seconds.
 
 `retrieval.apply` writes it beside the registry, as `<registry>.compiled.json`, with the hash of the registry that it
-was made from: what does not describe the registry as it is now does not count. Format 3::
+was made from: what does not describe the registry as it is now does not count. Format 4::
 
-    {"format": 2, "fingerprint": "<of the definitions>", "registry": "<sha256>", "project": "ml_assets",
+    {"format": 4, "fingerprint": "<of the definitions>", "registry": "<sha256>", "project": "ml_assets",
+     "functions": {"package.module.function": "<hash of its module>"},
      "services": {
-        "flight_delay_v1": {"views": ["origin_weather", …], "declared": [{"name": "origin_weather", "path": …}, …],
+        "flight_delay_v2": {"views": ["origin_weather", …], "declared": [{"name": "origin_weather", "path": …}, …],
+                            "on_demand": [{"name": "departure_context", "function": …, "inputs": […], …}],
                             "uses": {"origin_weather": {"temp": "Float64", …}, …}, "tags": {"problem": …}},
         "other": {"views": […], "uses": …, "tags": …, "reason": "why only Feast can answer for it"}},
      "views": {"origin_weather": {"declared": {…}, "keys": {"origin": "String"}, "owner": …}}}
@@ -21,6 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_assets.features.on_demand import OnDemand, asked_on_demand, hiding_unasked, module_version, on_demand_of
 from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.reading import DeclaredView, Feature
 from ml_assets.lake import Store
@@ -28,13 +31,14 @@ from ml_assets.lake import Store
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore, FeatureView
 
-FORMAT = 3  # another one is compiled anew; raise it with every change of what is written or of what it means
+FORMAT = 4  # another one is compiled anew; raise it with every change of what is written or of what it means
 
 
 @dataclass(frozen=True)
 class CompiledService:
-    """A feature service: its views by name, and as reading needs them, or None with the `reason` why not.
+    """A feature service: its stored views by name, and as reading needs them, or None with the `reason` why not.
 
+    `views` and `declared` include what is read only as an input of the `on_demand` views, which drop it again.
     `uses` holds every feature that it depends on, with its Feast type, by view; sources of on-demand views included.
     """
 
@@ -43,6 +47,7 @@ class CompiledService:
     reason: str = ""
     uses: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    on_demand: tuple[OnDemand, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,14 @@ def last_services(registry: Path) -> Mapping[str, CompiledService] | None:
 
 
 def is_current(registry: Path, fingerprint: str) -> bool:
-    """Tell whether the services were compiled from these definitions, and the registry has not changed since."""
+    """Tell whether the services were compiled from these definitions, and the registry has not changed since.
+
+    The modules of on-demand functions belong to the definitions, wherever they are.
+    """
     found = _read(registry)
-    return found is not None and (found["fingerprint"], found["registry"]) == (fingerprint, _digest(registry))
+    if found is None or (found["fingerprint"], found["registry"]) != (fingerprint, _digest(registry)):
+        return False
+    return all(_is_version(function, version) for function, version in found["functions"].items())
 
 
 def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
@@ -120,6 +130,7 @@ def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
         "fingerprint": fingerprint,
         "registry": digest,
         "project": store.project,
+        "functions": _functions(store),
         "services": {name: _entry(services[name]) for name in sorted(services)},
         "views": {view.name: asdict(view) | {"declared": _view_entry(view.declared)} for view in _views(store)},
     }
@@ -132,19 +143,21 @@ def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
 
 def applied_services(store: FeatureStore) -> dict[str, CompiledService]:
     """Return the services that are in the registry now, by name."""
-    return {service.name: _compiled(store, service) for service in store.list_feature_services()}
+    return {service.name: compiled_service(store, service) for service in store.list_feature_services()}
 
 
-def _compiled(store: FeatureStore, service: FeatureService) -> CompiledService:
+def compiled_service(store: FeatureStore, service: FeatureService) -> CompiledService:
+    """Return a service of the registry as reading needs it, or with the reason why only Feast can answer for it."""
     from feast.errors import FeastError
 
-    known = {view.name for view in store.list_feature_views()}
-    views = tuple(dict.fromkeys(item.name for item in service.feature_view_projections if item.name in known))
-    about: Any = {"uses": _uses(store, service), "tags": dict(sorted(service.tags.items()))}
+    known, uses = {view.name for view in store.list_feature_views()}, _uses(store, service)
+    views = tuple(name for name in uses if name in known)
+    about: Any = {"uses": uses, "tags": dict(sorted(service.tags.items()))}
     try:
-        return CompiledService(views, _declared(store, service), **about)
+        declared, on_demand = _declared(store, service)
     except (ValueError, KeyError, TypeError, FeastError) as error:  # let Feast refuse it in its own words
         return CompiledService(views, None, f"{type(error).__name__}: {error}", **about)
+    return CompiledService(views, declared, on_demand=on_demand, **about)
 
 
 def _uses(store: FeatureStore, service: FeatureService) -> dict[str, dict[str, str]]:
@@ -162,7 +175,7 @@ def _uses(store: FeatureStore, service: FeatureService) -> dict[str, dict[str, s
     return found
 
 
-def _declared(store: FeatureStore, service: FeatureService) -> tuple[DeclaredView, ...]:
+def _declared(store: FeatureStore, service: FeatureService) -> tuple[tuple[DeclaredView, ...], tuple[OnDemand, ...]]:
     """Take the steps that Feast takes before it hands over to the offline store, with its own functions."""
     from feast import utils
 
@@ -170,11 +183,28 @@ def _declared(store: FeatureStore, service: FeatureService) -> tuple[DeclaredVie
 
     require_polars_store(store)
     views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, service)
-    if on_demand:
-        raise ValueError(f"on-demand views {[view.name for view in on_demand]} are computed by Feast")
     refs = utils._get_features(store.registry, store.project, service)
+    ours = asked_on_demand(on_demand, refs)
+    if ours is None:
+        raise ValueError(f"on-demand views {[view.name for view in on_demand]} are computed by Feast")
     utils._validate_feature_refs(refs)
-    return tuple(declared_view(view, asked) for view, asked in asked_features(views, refs) if asked)
+    inputs = [f"{item.view}:{item.name}" for view in ours for item in view.inputs if item.view]
+    wanted = list(dict.fromkeys([*refs, *inputs]))
+    declared = (declared_view(view, asked) for view, asked in asked_features(views, wanted) if asked)
+    return tuple(declared), hiding_unasked(ours, refs)
+
+
+def _functions(store: FeatureStore) -> dict[str, str]:
+    """Return the functions of all on-demand views that are made here, each with the hash of its module as applied."""
+    views = (asked_on_demand([view], []) or () for view in store.list_on_demand_feature_views())
+    return {view.function: view.version for found in views for view in found}
+
+
+def _is_version(function: str, version: str) -> bool:
+    try:
+        return module_version(function) == version
+    except FeatureError:  # it is gone; applying again says where it is missed
+        return False
 
 
 def _views(store: FeatureStore) -> list[CompiledView]:
@@ -212,7 +242,8 @@ def _entry(service: CompiledService) -> dict[str, Any]:
     about = {"views": service.views, "uses": service.uses, "tags": service.tags}
     if service.declared is None:
         return about | {"reason": service.reason}
-    return about | {"declared": [_view_entry(view) for view in service.declared]}
+    on_demand = [asdict(view) for view in service.on_demand]
+    return about | {"declared": [_view_entry(view) for view in service.declared], "on_demand": on_demand}
 
 
 def _view_entry(view: DeclaredView) -> dict[str, Any]:
@@ -222,7 +253,12 @@ def _view_entry(view: DeclaredView) -> dict[str, Any]:
 def _service(entry: Mapping[str, Any]) -> CompiledService:
     declared = tuple(map(_view, entry["declared"])) if "declared" in entry else None
     return CompiledService(
-        tuple(entry["views"]), declared, entry.get("reason", ""), uses=entry["uses"], tags=entry["tags"]
+        tuple(entry["views"]),
+        declared,
+        entry.get("reason", ""),
+        uses=entry["uses"],
+        tags=entry["tags"],
+        on_demand=tuple(map(on_demand_of, entry.get("on_demand", ()))),
     )
 
 

@@ -11,7 +11,8 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,10 +27,12 @@ from ml_assets.features.compiled import (
     applied_services,
     compile_repo,
     compiled_repo,
+    compiled_service,
     is_current,
     last_services,
 )
-from ml_assets.features.point_in_time import FeatureError, point_in_time_join
+from ml_assets.features.on_demand import require_request, with_request_features
+from ml_assets.features.point_in_time import FeatureError, point_in_time_join, require_zone
 from ml_assets.features.reading import Reading, moment_column, view_joins
 from ml_assets.features.usage import require_unused
 
@@ -62,6 +65,9 @@ def historical_features(
 ) -> pl.DataFrame:
     """Return the observations, all columns and rows in order, with the service's features as of `event_timestamp`.
 
+    On-demand views read their request columns from the observations; the stored features that they read are there only
+    when the service asks for them, as in Feast's online answers.
+
     `as_known_at`: rows created later do not exist, so the same call next year gives the same frame. `lake_url`: read
     from this lake instead of the one in the registry. Raises `FeatureError`; `RedPartitionError` for red partitions.
     """
@@ -69,11 +75,23 @@ def historical_features(
 
     store = _store(repo)
     require_polars_store(store)
+    asked = _service(store, service)
     with reading(as_known_at=as_known_at, lake_url=lake_url):
         # Feast hands the frame to the offline store untouched; a detour over pandas would change types and cost time
-        job = store.get_historical_features(entity_df=observations, features=_service(store, service))
+        job = store.get_historical_features(entity_df=observations, features=asked)
     assert isinstance(job, PolarsRetrievalJob)
-    return job.to_polars()
+    return _only_asked(job.to_polars(), asked, observations.columns)
+
+
+def _only_asked(found: pl.DataFrame, service: FeatureService, observed: Collection[str]) -> pl.DataFrame:
+    """Drop the features that were read only for on-demand views: Feast leaves them in offline, and out online."""
+    asked = {field.name for projection in service.feature_view_projections for field in projection.features}
+    if missing := sorted(asked - set(found.columns)):
+        raise FeatureError(
+            f"feature service {service.name!r}: Feast does not compute {missing} offline; take on-demand views into a "
+            "service by their own names, without `with_name`"
+        )
+    return found.drop(name for name in found.columns if name not in asked and name not in observed)
 
 
 def service_features(
@@ -86,22 +104,33 @@ def service_features(
 ) -> pl.DataFrame:
     """Return what `historical_features` returns, without importing Feast.
 
-    Feast does answer when the service has on-demand views, or when the registry changed since the last `apply`.
+    Feast does answer when the service has on-demand views that `on_demand_view` did not make, or when the registry
+    changed since the last `apply`.
     """
     found = _compiled_service(repo, service)
     if found is None or found.declared is None:
         return historical_features(repo, service, observations, as_known_at=as_known_at, lake_url=lake_url)
+    moment = moment_column(observations)
+    require_zone(observations.schema[moment], moment, "observations")
+    require_request(observations.schema, found.on_demand)
     joins = view_joins(observations, found.declared, repo=Path(repo).resolve(), how=Reading(as_known_at, lake_url))
-    return point_in_time_join(observations, joins, event_timestamp=moment_column(observations), as_known_at=as_known_at)
+    joined = point_in_time_join(observations, joins, event_timestamp=moment, as_known_at=as_known_at)
+    return with_request_features(joined, found.on_demand)
 
 
 def service_views(repo: Path | str, service: str) -> list[str]:
-    """Return the names of the feature views that a service is made of, in its order; without importing Feast.
+    """Return the names of the stored feature views that a service reads, in its order; without importing Feast.
 
-    Feast does answer when the registry changed since the last `apply`.
+    What only its on-demand views read is among them; the on-demand views themselves are not: nothing is stored for
+    them. Feast does answer when the registry changed since the last `apply`.
     """
-    found = _compiled_service(repo, service)
-    return list(view_schemas(repo, service) if found is None else found.views)
+    return list((_compiled_service(repo, service) or _applied_service(repo, service)).views)
+
+
+def _applied_service(repo: Path | str, name: str) -> CompiledService:
+    """Return the service as it is in the registry now; imports Feast."""
+    store = _store(repo)
+    return compiled_service(store, _service(store, name))
 
 
 def _compiled_service(repo: Path | str, name: str) -> CompiledService | None:
@@ -188,7 +217,10 @@ def _apply(root: Path) -> None:
         if view.batch_source is not None:
             store._get_provider().validate_data_source(store.config, view.batch_source)
     changed, gone, *_ = extract_objects_for_apply_delete(store.project, store.registry, repo)
-    store.apply(changed, objects_to_delete=gone, partial=False)
+    with warnings.catch_warnings():
+        # not news to whoever declares one; and that they do not scale does not hold for this offline store
+        warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
+        store.apply(changed, objects_to_delete=gone, partial=False)
 
 
 def _require_unused(store: FeatureStore, repo: Any) -> None:

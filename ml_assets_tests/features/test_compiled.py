@@ -24,7 +24,7 @@ from ml_assets.lake import Lake, RedPartitionError
 from ml_assets.resources.places import FeatureStoreResource
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICE = "flight_delay_v1"
+SERVICE = "flight_delay_v2"
 VIEWS = [
     "origin_weather",
     "origin_congestion",
@@ -35,6 +35,7 @@ VIEWS = [
     "aircraft_spec",
 ]
 KEYS = ("carrier", "origin", "dest", "tailnum")
+PLAN = ("distance", "scheduled_duration", "planned_departures")
 START = datetime(2013, 1, 1, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
 YAML = """\
@@ -117,9 +118,11 @@ def observed(*, count: int = 400, first: int = 0, last: int = 70 * 24, seed: int
     rng = random.Random(seed)
     rows = [
         {"flight_id": str(n), **{key: rng.choice(["A", "B", "Z", None]) for key in KEYS}, "event_timestamp": at(hour)}
+        | {name: rng.choice([None, rng.random()]) for name in PLAN}
         for n, hour in enumerate(rng.randrange(first, last) for _ in range(count))
     ]
     types = {"flight_id": pl.String, **dict.fromkeys(KEYS, pl.String), "event_timestamp": TIME}
+    types |= dict.fromkeys(PLAN, pl.Float64)
     frame = pl.DataFrame(rows, schema=types)
     return pl.concat([frame, frame.head(20)]).with_columns(label_timestamp=pl.col("event_timestamp"))
 
@@ -190,7 +193,7 @@ def test_it_equals_feast(
 def test_the_comparison_compares_something(repo: Path) -> None:
     found = service_features(repo, SERVICE, observed())
     features = found.drop(observed().columns)
-    assert features.width == 32
+    assert features.width == 36
     assert all(0 < features[name].null_count() < features.height for name in features.columns)
     earlier = service_features(repo, SERVICE, observed(), as_known_at=at(30 * 24))
     assert not earlier.equals(found)
@@ -228,6 +231,8 @@ def test_aliases_field_mappings_and_views_without_entities(
 def refusals() -> dict[str, Callable[[Path], Any]]:
     asked, hours = observed(), timedelta(hours=1)
     return {
+        "no request column": lambda repo: (repo, SERVICE, asked.drop("distance"), {}),
+        "request column of another kind": lambda repo: (repo, SERVICE, asked.with_columns(distance=pl.lit("far")), {}),
         "no key": lambda repo: (repo, SERVICE, asked.drop("dest"), {}),
         "no zone": lambda repo: (
             repo,
@@ -238,6 +243,7 @@ def refusals() -> dict[str, Callable[[Path], Any]]:
         "taken": lambda repo: (repo, SERVICE, asked.with_columns(temp=1.0), {}),
         "no data": lambda repo: (repo, SERVICE, asked, {"lake_url": str(repo)}),
         "naive": lambda repo: (repo, SERVICE, asked, {"as_known_at": (START + hours).replace(tzinfo=None)}),
+        "taken by a request-time feature": lambda repo: (repo, SERVICE, asked.with_columns(planned_speed=1.0), {}),
         "no service": lambda repo: (repo, "flight_delay_v9", asked, {}),
     }
 
@@ -311,7 +317,7 @@ def test_both_ways_refuse_a_service_of_other_views_than_declared(repo: Path) -> 
     store = FeatureStoreResource(repo=str(repo), lake=str(repo.parent / "data" / "lake"))
     for ask in (store.historical, store.for_scoring):
         assert ask(SERVICE, observed(), views=reversed(VIEWS)).height == observed().height
-        with pytest.raises(ValueError, match=r"feature service flight_delay_v1 is made of .*; make them agree"):
+        with pytest.raises(ValueError, match=r"feature service flight_delay_v2 is made of .*; make them agree"):
             ask(SERVICE, observed(), views=VIEWS[1:])
 
 

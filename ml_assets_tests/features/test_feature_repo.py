@@ -19,7 +19,7 @@ from ml_assets.features.retrieval import ViewSchema, apply, historical_features,
 from ml_assets.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICE = "flight_delay_v1"
+SERVICE = "flight_delay_v2"
 START = datetime(2013, 1, 5, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
 
@@ -58,19 +58,31 @@ def view_row(schema: ViewSchema, moment: datetime, value: float) -> pl.DataFrame
 
 def observed(*hours: float) -> pl.DataFrame:
     keys = dict.fromkeys(["carrier", "origin", "dest", "tailnum"], "A")
-    rows = [{"flight_id": str(n), **keys, "event_timestamp": START + timedelta(hours=h)} for n, h in enumerate(hours)]
+    plan = {"distance": 500.0, "scheduled_duration": 100.0, "planned_departures": 7.0}
+    rows = [
+        {"flight_id": str(n), **keys, "event_timestamp": START + timedelta(hours=h), **plan}
+        for n, h in enumerate(hours)
+    ]
     return pl.DataFrame(rows, schema_overrides={"event_timestamp": TIME})
+
+
+def stored_features(repo: Path) -> list[str]:
+    return [name for schema in view_schemas(repo, service=SERVICE).values() for name in schema.features]
 
 
 def test_features_are_joined_in_order_with_each_views_ttl(applied: Path) -> None:
     observations = observed(7 * 24, 25, -1, 1).with_columns(tailnum=pl.Series(["A", None, "A", "A"]), label=pl.lit(1))
     found = historical_features(applied, SERVICE, observations)
     assert_frame_equal(found.select(observations.columns), observations)
-    assert found.width == observations.width + 32
+    assert found.width == observations.width + 36
     assert found["temp"].to_list() == [None, 2.0, None, 1.0]  # 6 hours
     assert found["carrier_arr_late_share_7d"].to_list() == [2.0, 2.0, None, 1.0]  # 7 days
     assert found["route_arrivals_30d"].to_list() == [2.0, 2.0, None, 1.0]
     assert found["aircraft_seats"].to_list() == [2.0, None, None, 1.0]  # for ever, but nobody knows which aircraft
+    assert found["planned_speed"].to_list() == [300.0] * 4
+    assert found["departures_above_last_hour"].to_list() == [None, 5.0, None, 6.0]
+    assert found["inherited_delay_share"].to_list() == [None, None, None, 0.01]  # 3 days
+    assert found["aircraft_age_years"].to_list() == [2011.0, None, None, 2012.0]
 
 
 def test_as_known_at_forgets_what_came_later(applied: Path) -> None:
@@ -83,7 +95,7 @@ def test_another_lake_can_stand_in(applied: Path, tmp_path: Path) -> None:
     for schema in view_schemas(applied, service=SERVICE).values():
         lake.write(f"features/{schema.name}", view_row(schema, START, 5.0), written_at=START)
     found = historical_features(applied, SERVICE, observed(1), lake_url=lake.url)
-    assert set(found.row(0)[6:]) == {5.0}
+    assert set(found.select(stored_features(applied)).row(0)) == {5.0}
 
 
 def test_applying_again_does_nothing_and_leaves_no_trace_in_the_process(repo: Path) -> None:
@@ -101,10 +113,11 @@ def test_a_view_that_is_no_longer_declared_is_removed(repo: Path) -> None:
     text = (repo / "views.py").read_text()
     (repo / "views.py").write_text(text[: text.index("aircraft_spec = ")])
     services = (repo / "services.py").read_text().replace("    aircraft_spec,\n", "")
+    services = services.replace("    departure_context,\n", "")
     (repo / "services.py").write_text(services)
     with pytest.raises(FeatureError, match=r"'aircraft_seats' \(Float64\) is gone, but .* \(problem flight_delay\)"):
         apply(repo)
-    (repo / "services.py").write_text(services.replace(SERVICE, "flight_delay_v2"))
+    (repo / "services.py").write_text(services.replace(SERVICE, "flight_delay_v3"))
     assert apply(repo)
     assert "aircraft_spec" not in view_schemas(repo)
     assert len(view_schemas(repo)) == 6
@@ -148,7 +161,7 @@ def test_every_view_and_feature_is_described_and_owned(applied: Path) -> None:
 
 
 def test_unknown_services_and_places_are_refused_by_name(applied: Path, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"no feature service 'flight_delay_v9' .* it has \['flight_delay_v1'\]"):
+    with pytest.raises(FeatureError, match=r"no feature service 'flight_delay_v9' .* it has \['flight_delay_v2'\]"):
         historical_features(applied, "flight_delay_v9", observed(1))
     with pytest.raises(FeatureError, match=r"is no Feast repository: it has no feature_store.yaml"):
         apply(tmp_path)
@@ -165,6 +178,6 @@ def test_feasts_own_command_applies_a_fresh_clone_and_then_finds_nothing_to_do(r
         run = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", command]
         return subprocess.run(run, cwd=repo, env=environment, check=True, capture_output=True, text=True).stdout
 
-    assert "Created feature service flight_delay_v1" in feast("apply")
+    assert "Created feature service flight_delay_v2" in feast("apply")
     assert "feature view" not in feast("plan")
     assert len(view_schemas(repo, service=SERVICE)) == 7
