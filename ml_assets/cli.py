@@ -43,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what is there, how the checks went, which model is in office")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
+    features = commands.add_parser(
+        "features", help="the catalog of feature views: owner, contents, newest event, users"
+    )
+    features.add_argument("--json", action="store_true", help="for programs")
+    features.set_defaults(run=_features)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -79,6 +84,17 @@ def _status(given: argparse.Namespace) -> None:
     from ml_assets.resources.overview import current
 
     print(json.dumps(current(defs(), ROOT), indent=1) if given.json else _tell())
+
+
+def _features(given: argparse.Namespace) -> None:
+    import json
+
+    from ml_assets.features.catalog import as_text, catalog
+    from ml_assets.resources.environment import resources
+
+    places = resources(ROOT)
+    found = catalog(places["feature_store"].declared(), places["lake"].open())
+    print(json.dumps([entry.to_dict() for entry in found], indent=1) if given.json else as_text(found))
 
 
 def _replay(given: argparse.Namespace) -> None:

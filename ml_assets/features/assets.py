@@ -1,6 +1,7 @@
 """The feature store in Dagster: feature views as daily tables, and a problem's training set from Feast."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 LOOKBACK = "ml_assets/lookback_days"
+DECLARATION, FRESHNESS = "declaration", "freshness"
+COLUMN_LINEAGE = "dagster/column_lineage"
 
 
 class View(dg.Model, dg.Resolvable):
@@ -30,6 +33,9 @@ class View(dg.Model, dg.Resolvable):
     entity: Sequence[str] = Field(description="join key columns")
     lookback_days: int = Field(default=0, description="days of `source` before a day on which the day's rows depend")
     partitioned: bool = True
+    fresh_within_hours: float | None = Field(
+        default=None, description="the newest event may be this old; without it, freshness is not judged"
+    )
     expectations: Sequence[Mapping[str, Any]] = Field(default=(), description="Great Expectations: {type, kwargs}")
 
 
@@ -49,8 +55,10 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
           source: clean/flights
           entity: [carrier]
           lookback_days: 9
+          fresh_within_hours: 36
     ```
 
+    What the function returns is held against Feast's declaration of the same name: columns and types, both ways.
     A view's row belongs to the day of its `event_timestamp` in `time_zone`, which should be that of the source's days.
     """
 
@@ -60,7 +68,10 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
     views: Sequence[View]
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return one asset per view."""
+        """Return one asset per view; `ValueError` for a declaration that contradicts itself."""
+        for view in self.views:
+            if view.fresh_within_hours is not None and not view.partitioned:
+                raise ValueError(f"view {view.name}: without days nothing is fresh or stale; remove fresh_within_hours")
         return dg.Definitions(assets=[feature_asset(self, view) for view in self.views])
 
 
@@ -81,32 +92,110 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
         code_version=version,
         partitions_def=daily(component.days) if view.partitioned else None,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        check_specs=check_specs(table, "One row per entity and moment, the moment known, values in their range."),
+        freshness_policy=_freshness_policy(view),
+        check_specs=_check_specs(table, view),
     )
-    def features(context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult:
-        from ml_assets.features.views import compute_view, view_suite
+    def features(
+        context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
+    ) -> dg.MaterializeResult:
+        from ml_assets.features.views import compute_view, declaration_verdict, view_suite
         from ml_assets.preparation.writing import write_checked
 
-        store = lake.open()
+        store, repo, now = lake.open(), feature_store.declared(), clock.open().now()
         partitions = of_run(context) if view.partitioned else None
         sources = _with_lookback(partitions, view.lookback_days)
-        frame = compute_view(load(view.compute), store.scan(view.source, sources), time_zone=component.time_zone)
+        source = store.scan(view.source, sources)
+        frame = compute_view(load(view.compute), source, time_zone=component.time_zone)
+        declaration = declaration_verdict(view.name, frame, repo.views.get(view.name), entity=view.entity)
         written = write_checked(
             store,
             table,
             frame,
             view_suite(table, view.entity, view.expectations),
-            now=clock.open().now(),
+            now=now,
             partitions=partitions,
             inputs={view.source: store.version(view.source, sources)},
             code_version=version,
+            besides=[declaration],
         )
+        fresh, freshness = _freshness(view, store, now=now)
+        page = _page(view, repo, _of(frame, partitions), source) | {"freshness": fresh}
         return dg.MaterializeResult(
-            metadata=show(context, table, written.manifests, partitions),
-            check_results=[check_result(written.verdict, table=table)],
+            metadata=show(context, table, written.manifests, partitions, page),
+            check_results=[
+                check_result(written.verdict, table=table),
+                check_result(declaration, name=DECLARATION, table=table),
+                *freshness,
+            ],
         )
 
     return features
+
+
+def _check_specs(table: str, view: View) -> list[dg.AssetCheckSpec]:
+    """Return the view's checks. A view that cannot be stale has no check of it: what does not apply must not pass."""
+    found = [
+        *check_specs(table, "One row per entity and moment, the moment known, values in their range, few nulls."),
+        *check_specs(table, "Columns and types are those that Feast declares, both ways.", name=DECLARATION),
+    ]
+    if view.fresh_within_hours is not None:
+        text = f"The newest event is at most {view.fresh_within_hours:g} hours old."
+        found.append(dg.AssetCheckSpec(FRESHNESS, asset=table.split("/"), description=text))
+    return found
+
+
+def _freshness_policy(view: View) -> dg.FreshnessPolicy | None:
+    if view.fresh_within_hours is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=view.fresh_within_hours))
+
+
+def _freshness(view: View, store: Any, *, now: datetime) -> tuple[str, list[dg.AssetCheckResult]]:
+    """Return in words how fresh the view is, and the check's result; none when it does not apply."""
+    from ml_assets.features.views import freshness
+
+    if view.fresh_within_hours is None:
+        reason = "no fresh_within_hours is declared" if view.partitioned else "its rows are of no day"
+        return f"not applicable: {reason}", []
+    table = keys.feature_view(view.name)
+    found = freshness(store, table, now=now, within_hours=view.fresh_within_hours)
+    result = dg.AssetCheckResult(
+        check_name=FRESHNESS,
+        asset_key=table.split("/"),
+        passed=found.fresh,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.reason(),
+    )
+    return found.reason(), [result]
+
+
+def _page(view: View, repo: Any, frame: Any, source: Any) -> dict[str, Any]:
+    """Return what the asset's page shows of the view and of the rows of this run."""
+    from ml_assets.features import catalog
+
+    features = catalog.features_of(frame, view.entity)
+    found = catalog.lineage(load(view.compute), source, features, view.entity)
+    pages = catalog.page(repo, view.name, frame, features)
+    pages["lineage"] = catalog.lineage_table(repo, view.name, view.source, found)
+    return {
+        **catalog.about(repo, view.name),
+        **{title: dg.MetadataValue.md(text) for title, text in pages.items()},
+        COLUMN_LINEAGE: dg.TableColumnLineage(
+            {
+                feature: [dg.TableColumnDep(dg.AssetKey(view.source.split("/")), column) for column in read]
+                for feature, read in found.columns.items()
+            }
+        ),
+    }
+
+
+def _of(frame: Any, partitions: Sequence[str] | None) -> Any:
+    """Return the rows of the run's own partitions, without those that only the lookback brought."""
+    import polars as pl
+
+    from ml_assets.preparation.writing import PARTITION
+
+    return frame if partitions is None else frame.filter(pl.col(PARTITION).is_in(list(partitions)))
 
 
 def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:

@@ -11,10 +11,12 @@ import polars as pl
 
 from ml_assets import keys
 from ml_assets.features.compiled import CompiledRepo, CompiledView
-from ml_assets.features.describe import cell, statistics, statistics_table
+from ml_assets.features.describe import cell, distributions, picture, statistics, statistics_table
+from ml_assets.features.lineage import Compute, LineageError, source_columns
 from ml_assets.features.usage import User, users
-from ml_assets.features.views import newest_event
+from ml_assets.features.views import CREATED_TIMESTAMP, EVENT_TIMESTAMP, newest_event
 from ml_assets.lake import Lake
+from ml_assets.preparation.writing import PARTITION
 
 FOR_EVER = "for ever"
 
@@ -110,6 +112,14 @@ def in_words(ttl: timedelta | None) -> str:
     return f"{ttl.total_seconds():g} seconds"
 
 
+@dataclass(frozen=True)
+class Lineage:
+    """The columns of the source behind each feature; none, and the `reason`, when they cannot be told."""
+
+    columns: Mapping[str, Sequence[str]]
+    reason: str = ""
+
+
 # -- what a view's page shows ------------------------------------------------------------------------------------------
 
 
@@ -121,10 +131,15 @@ def about(repo: CompiledRepo, view: str) -> dict[str, str]:
         return {"declared in Feast": f"no view {view!r}"} | used
     return {
         "owner": declared.owner or "nobody",
-        "declared in Feast": declared.description,
+        "description": declared.description,
         "entity": ", ".join(f"{key} ({dtype})" for key, dtype in declared.keys.items()) or "none",
         "time to live": in_words(declared.declared.ttl),
     } | used
+
+
+def features_of(frame: pl.DataFrame, entity: Sequence[str]) -> list[str]:
+    """Return the columns of a computed view that are neither keys nor times nor the partition."""
+    return [name for name in frame.columns if name not in (*entity, EVENT_TIMESTAMP, CREATED_TIMESTAMP, PARTITION)]
 
 
 def features_table(repo: CompiledRepo, view: str, frame: pl.DataFrame, features: Sequence[str]) -> str:
@@ -134,10 +149,29 @@ def features_table(repo: CompiledRepo, view: str, frame: pl.DataFrame, features:
     return f"{statistics_table(statistics(frame, features), types, texts)}\n\nOf {frame.height:,} rows."
 
 
-def lineage_table(repo: CompiledRepo, view: str, source: str, columns: Mapping[str, Sequence[str]]) -> str:
+def lineage_table(repo: CompiledRepo, view: str, source: str, found: Lineage) -> str:
     """Return a markdown table: the columns of the source that each feature is computed from, and who uses it."""
+    if found.reason:
+        return cell(found.reason)
     lines = [f"| feature | computed from, in {source} | used by |", "|---|---|---|"]
-    for feature, read in columns.items():
+    for feature, read in found.columns.items():
         used = "; ".join(map(str, users(repo.services, view, feature))) or "nobody"
         lines.append(f"| {feature} | {', '.join(read) or 'nothing'} | {cell(used)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "As Polars reads them: for the value, to filter rows, or to put them in order."])
+
+
+def lineage(compute: Compute, source: pl.LazyFrame, features: Sequence[str], entity: Sequence[str]) -> Lineage:
+    """Return which columns of the source each feature is computed from, or why that cannot be told."""
+    schema = source.collect_schema()
+    try:
+        return Lineage(source_columns(compute, schema, features, beside=[*entity, EVENT_TIMESTAMP]))
+    except LineageError as error:
+        return Lineage({}, f"not applicable: {error}")
+
+
+def page(repo: CompiledRepo, view: str, frame: pl.DataFrame, features: Sequence[str]) -> dict[str, str]:
+    """Return what the view's page shows of these rows, as markdown by title: statistics, and the distributions drawn."""
+    if not features:
+        return {"features": "not applicable: the view has no features"}
+    drawn = picture(distributions(frame, features), f"distributions of {view}")
+    return {"features": features_table(repo, view, frame, features), "distributions": drawn}

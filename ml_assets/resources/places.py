@@ -56,6 +56,16 @@ class FeatureStoreResource(dg.ConfigurableResource):
         self._applied(service, views)
         return service_features(self.repo, service, observations, lake_url=self.lake)
 
+    def declared(self):  # noqa: ANN201 - CompiledRepo
+        """Return the `ml_assets.features.compiled.CompiledRepo`: views and services as Feast declares them.
+
+        The registry is brought up to date first; Feast is only imported when something has to be applied.
+        """
+        from ml_assets.features.retrieval import applied_repo, apply
+
+        apply(self.repo)
+        return applied_repo(self.repo)
+
     def _applied(self, service: str, views) -> None:  # noqa: ANN001 - Collection[str]
         from ml_assets.features.retrieval import apply, service_views
 
