@@ -71,4 +71,9 @@ def _write_one(
 
 def _told(verdict: Verdict, besides: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Return the verdicts as a manifest keeps them, all about the same rows: of whichever run, they read the same."""
-    return [verdict.to_dict(), *(replace(other, rows=verdict.rows).to_dict() for other in besides)]
+    return [verdict.to_dict(), *(_about(other, verdict.rows).to_dict() for other in besides)]
+
+
+def _about(verdict: Verdict, rows: int) -> Verdict:
+    results = tuple(replace(result, element_count=rows) for result in verdict.results)
+    return replace(verdict, rows=rows, results=results)

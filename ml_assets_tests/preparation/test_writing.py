@@ -10,7 +10,7 @@ import pytest
 
 from ml_assets.lake import Lake, RedPartitionError
 from ml_assets.preparation.writing import PARTITION, Written, write_checked
-from ml_assets.quality import Expectation, Suite
+from ml_assets.quality import Expectation, Result, Suite, Verdict
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 DAYS = ["2013-01-01", "2013-01-02", "2013-01-03"]
@@ -108,3 +108,39 @@ def test_the_same_again_changes_nothing(lake: Lake) -> None:
     first = write(lake, rows(_1=[1], _2=[-2]))
     again = write_checked(lake, TABLE, rows(_1=[1], _2=[-2]), SUITE, now=NOW.replace(year=2014), partitions=DAYS)
     assert again == first
+
+
+def schema(*, right: bool, rows: int) -> Verdict:
+    names = Expectation("expect_table_columns_to_match_set", {"column_set": ["a"]})
+    return Verdict("schema", right, rows, (Result(names, right, rows, note="" if right else "b is missing"),))
+
+
+def test_a_verdict_on_the_whole_table_is_stored_with_each_day_and_refuses_each(lake: Lake) -> None:
+    written = write(lake, rows(_1=[1, 2], _2=[3]), besides=[schema(right=False, rows=3)])
+    assert written.verdict.success  # of the suite, as ever
+    assert [[told["rows"] for told in item.verdicts] for item in written.manifests.values()] == [[2, 2], [1, 1]]
+    for day in DAYS[:2]:
+        with pytest.raises(RedPartitionError, match=rf"{day} is red: check 'schema' failed .*b is missing"):
+            lake.read(TABLE, [day])
+    assert write(lake, rows(_1=[1, 2]), besides=[schema(right=True, rows=2)]).manifests[DAYS[1]].rows == 0
+    assert lake.read(TABLE, [DAYS[0]])["a"].to_list() == [1, 2]
+
+
+def test_a_day_is_written_the_same_in_a_run_of_any_length(lake: Lake) -> None:
+    together = write(lake, rows(_1=[1, 2], _2=[3]), besides=[schema(right=True, rows=3)])
+    alone = write_checked(
+        lake,
+        TABLE,
+        rows(_2=[3]),
+        SUITE,
+        now=NOW.replace(year=2014),
+        partitions=[DAYS[1]],
+        besides=[schema(right=True, rows=1)],
+    )
+    assert alone.manifests[DAYS[1]] == together.manifests[DAYS[1]]
+
+
+def test_a_table_without_days_keeps_it_too(lake: Lake) -> None:
+    write(lake, rows(_1=[1]), None, besides=[schema(right=False, rows=1)])
+    with pytest.raises(RedPartitionError, match="schema"):
+        lake.read(TABLE)
