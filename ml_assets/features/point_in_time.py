@@ -219,11 +219,12 @@ def _at_once(asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
     """Return each view's features for each row of `asked`; the views are read and joined side by side."""
     plans = [_selected(side) for side in sides]
     try:
-        frames = pl.collect_all(plans, engine="in-memory")  # the streaming engine takes a tenth longer over many files
+        # Reading first and joining then takes two thirds of the time of one plan, and the streaming engine longer still.
+        frames = pl.collect_all(plans, engine="in-memory")
     except pl.exceptions.PolarsError:
         frames = [_collected(plan, side) for plan, side in zip(plans, sides, strict=True)]  # which one is it?
     own = [asked.select(MOMENT, *_own_keys(side)) for side in sides]
-    return pl.collect_all([_join(*parts) for parts in zip(own, frames, sides, strict=True)])
+    return pl.collect_all([_join(*parts) for parts in zip(own, frames, sides, strict=True)], engine="in-memory")
 
 
 def _within(limit: int, asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
@@ -244,7 +245,7 @@ def _within(limit: int, asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.
 
 def _in_shards(asked: pl.DataFrame, side: _Side, shards: int) -> pl.DataFrame:
     def join(part: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-        return _join(part, rows, side).collect()
+        return _join(part, rows, side).collect(engine="in-memory")
 
     own = asked.select(MOMENT, *_own_keys(side))
     try:
@@ -295,8 +296,8 @@ def _join(asked: pl.DataFrame, stored: pl.DataFrame, side: _Side) -> pl.LazyFram
     """Return the features for each row of `asked`, which is sorted by moment."""
     rows = _oldest_first(_existing(stored, side), side)
     if side.known_at_event_time:
-        return _join_as_known(asked, rows, side.view).lazy()
-    found = _asof(asked.lazy(), rows.lazy(), list(side.view.keys), side.view.ttl)
+        return _join_as_known(asked, rows.collect(engine="in-memory"), side.view).lazy()
+    found = _asof(asked.lazy(), rows, list(side.view.keys), side.view.ttl)
     return found.select(side.view.features.values())
 
 
@@ -311,21 +312,11 @@ def _existing(rows: pl.DataFrame, side: _Side) -> pl.DataFrame:
     return rows if known.all() else rows.filter(known)
 
 
-def _oldest_first(rows: pl.DataFrame, side: _Side) -> pl.DataFrame:
+def _oldest_first(rows: pl.DataFrame, side: _Side) -> pl.LazyFrame:
     """Sort by time; what was created last comes last, and so does what was stored last."""
-    times = [MOMENT, CREATED] if side.view.created_timestamp else [MOMENT]
-    if not _in_order(rows, times):
-        rows = rows.sort(times, maintain_order=True)
-    return rows if side.known_at_event_time or len(times) == 1 else rows.drop(CREATED)
-
-
-def _in_order(rows: pl.DataFrame, times: Sequence[str]) -> bool:
-    """Tell whether nothing is to be sorted: tables are written a day at a time, and often in order of time."""
-    if not rows[MOMENT].is_sorted() or len(times) == 1:
-        return rows[MOMENT].is_sorted()
-    moments, created = rows[MOMENT], rows[CREATED]
-    tie = (moments == moments.shift()).fill_null(False)
-    return not (tie & ~(created >= created.shift()).fill_null(False)).any()
+    created = [CREATED] if side.view.created_timestamp else []
+    plan = rows.lazy().sort(MOMENT, *created, maintain_order=True)
+    return plan if side.known_at_event_time else plan.drop(created)
 
 
 def _join_as_known(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> pl.DataFrame:
@@ -339,7 +330,7 @@ def _join_as_known(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> p
     best = pl.col(RANK).cum_max()
     shown = shown.with_columns(best.over(keys) if keys else best)
     values = shown.hstack(known[shown[RANK]].select(HAPPENED, *view.features.values()))
-    found = _asof(asked.lazy(), values.lazy(), keys, tolerance=None).collect()
+    found = _asof(asked.lazy(), values.lazy(), keys, tolerance=None).collect(engine="in-memory")
     if view.ttl:
         fresh = found[HAPPENED] >= asked[MOMENT] - view.ttl
         found = found.select(pl.when(fresh).then(pl.col(name)).alias(name) for name in view.features.values())
