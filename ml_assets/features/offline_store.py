@@ -36,8 +36,10 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
-from ml_assets.features.on_demand import asked_on_demand, require_request, with_request_features
+from ml_assets.features.on_demand import POLARS_TYPES, asked_on_demand, require_request, with_request_features
+from ml_assets.features.online.rows import Packing
 from ml_assets.features.point_in_time import FeatureError, point_in_time_join, require_columns, require_zone
+from ml_assets.features.push_log import PushLog
 from ml_assets.features.reading import (
     DeclaredView,
     Feature,
@@ -54,6 +56,7 @@ from ml_assets.features.reading import (
     view_joins,
     within,
 )
+from ml_assets.features.replayed import replayed_now
 from ml_assets.lake import Store, content_hash
 
 if TYPE_CHECKING:
@@ -256,19 +259,24 @@ class PolarsOfflineStore(OfflineStore):
     ) -> None:
         """Append rows to the view's Parquet folder (or file). The same batch twice is written once in a folder.
 
-        Raises `FeatureError` for a lake table, whose only writer is its asset, and for columns other than the source's.
+        Rows of a lake table, whose only writer is its asset, go to the log of what is pushed to it. Raises `FeatureError` for a
+        lake table of a view without push source, and for columns other than the source's.
         """
         source = feature_view.batch_source
         where = f"feature view {feature_view.name!r}"
         path = _location(source, config)
-        if "*" in path or lake_table(path):
-            raise FeatureError(
-                f"{where}: cannot append to {path}: a lake table is written by its asset and a glob names no place; "
-                "give the view a Parquet folder as its source"
-            )
+        found = lake_table(path)
         rows = pl.from_arrow(table)
         assert isinstance(rows, pl.DataFrame)
-        _append(path, rows, where)
+        if found and isinstance(feature_view.stream_source, PushSource):
+            _push(PushLog(found[0].url, found[1]), rows, feature_view, _now(config))
+        elif "*" in path or found:
+            raise FeatureError(
+                f"{where}: cannot append to {path}: a lake table is written by its asset and a glob names no place; "
+                "give the view a push source, or a Parquet folder as its source"
+            )
+        else:
+            _append(path, rows, where)
         if progress:
             progress(rows.height)
 
@@ -444,6 +452,37 @@ def _arrow(frame: pl.DataFrame) -> pa.Table:
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _push(log: PushLog, rows: pl.DataFrame, view: FeatureView, now: datetime) -> None:
+    """Append what Feast pushes, whose columns have the declared names; times without a zone are UTC, as in Feast."""
+    declared = declared_view(view, [field.name for field in view.features])
+    names = dict(declared.keys) | {feature.name: feature.column for feature in declared.features}
+    rows = rows.rename(names, strict=False)
+    utc = {
+        name: pl.col(name).dt.replace_time_zone("UTC")
+        for name, dtype in rows.schema.items()
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is None
+    }
+    rows = rows.with_columns(**utc).cast(
+        {
+            feature.column: POLARS_TYPES[feature.declared]
+            for feature in declared.features
+            if feature.declared in POLARS_TYPES
+        }
+    )
+    if declared.created_timestamp in rows.columns:
+        rows = rows.with_columns(pl.col(declared.created_timestamp).fill_null(now))
+    packing = Packing({feature.name: feature.declared for feature in declared.features})
+    packed = packing.pack_all(rows.rename({stored: name for name, stored in names.items()}))
+    log.append(rows, event_timestamp=declared.event_timestamp, received_at=now, packed=packed)
+
+
+def _now(config: RepoConfig) -> datetime:
+    """Return the replay's now while there is one, else Feast's, which is the system's."""
+    from feast.utils import _utc_now
+
+    return replayed_now(getattr(config.online_store, "replay_clock", None), config.repo_path) or _utc_now()
 
 
 def _append(path: str, rows: pl.DataFrame, where: str) -> None:

@@ -14,10 +14,8 @@ Feast is imported at the top because the classes derive from Feast's; only Feast
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from feast import Entity, utils
@@ -33,6 +31,7 @@ from ml_assets.features.online.backends import Backend, open_backend
 from ml_assets.features.online.place import DEFAULT_URL, STORE, online_url
 from ml_assets.features.online.reader import KINDS
 from ml_assets.features.online.rows import NEVER, PUSHED, Change, OnlineRow, Packing, micros, moment, pack_key
+from ml_assets.features.replayed import replayed_now
 
 Written = tuple[EntityKeyProto, dict[str, ValueProto], datetime, datetime | None]
 Found = tuple[datetime | None, dict[str, ValueProto] | None]
@@ -156,8 +155,4 @@ def _key(entity: EntityKeyProto) -> str:
 
 def _now(config: RepoConfig) -> datetime:
     """Return the replay's now while there is one, else Feast's, which is the system's."""
-    named = os.environ.get("ML_ASSETS_REPLAY_CLOCK") or config.online_store.replay_clock
-    file = Path(config.repo_path or ".", named) if named and named != "none" else None
-    if file and file.is_file():
-        return datetime.fromisoformat(file.read_text().strip())
-    return utils._utc_now()
+    return replayed_now(config.online_store.replay_clock, config.repo_path) or utils._utc_now()
