@@ -20,6 +20,7 @@ from benchmarks import (
     larger_than_memory,
     lifecycle,
     online,
+    online_increment,
     results,
     step_overhead,
     training_set,
@@ -37,6 +38,7 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "feature_store_curve": feature_store_curve.bench,
     "larger_than_memory": larger_than_memory.bench,
     "online": online.bench,
+    "online_increment": online_increment.bench,
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
 }

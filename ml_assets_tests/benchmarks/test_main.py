@@ -126,6 +126,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("feature_store", "300 rows × 33 columns are equal"),
         ("feature_store_curve", "results of 4 cells are equal"),
         ("larger_than_memory", "3,000 rows × 11 columns are equal"),
+        ("online", "25 answers are equal"),
+        ("online_increment", "10 entities' rows are equal"),
     ],
 )
 def test_a_bench_of_the_feature_store_works_on_small_data_with_equal_results(
