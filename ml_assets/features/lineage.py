@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import polars as pl
 from polars.io.plugins import register_io_source
 
+# What a function may raise that works on rows and was not written for none.
+FAILURES = (pl.exceptions.PolarsError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+
 Compute = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
@@ -34,7 +37,7 @@ def _read_for(compute: Compute, schema: Mapping[str, pl.DataType], wanted: Seque
     read: set[str] = set()
     try:
         compute(_noting(schema, read)).select(wanted).collect()
-    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+    except FAILURES as error:
         raise LineageError(f"{wanted[-1]!r} cannot be traced to its source, on no rows: {error}") from error
     return tuple(name for name in schema if name in read)
 
