@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets import keys
+from ml_assets.features.online.assets import online_asset
 from ml_assets.resources.code import code_version, load
 from ml_assets.resources.evidence import check_result, check_specs, show
 from ml_assets.resources.partitions import daily, of_run, upstream
@@ -68,11 +69,17 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
     views: Sequence[View]
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return one asset per view; `ValueError` for a declaration that contradicts itself."""
+        """Return each view's table and its online side; `ValueError` for a declaration that contradicts itself."""
         for view in self.views:
             if view.fresh_within_hours is not None and not view.partitioned:
                 raise ValueError(f"view {view.name}: without days nothing is fresh or stale; remove fresh_within_hours")
-        return dg.Definitions(assets=[feature_asset(self, view) for view in self.views])
+        days = {view.name: self.days if view.partitioned else None for view in self.views}
+        return dg.Definitions(
+            assets=[
+                *(feature_asset(self, view) for view in self.views),
+                *(online_asset(name, days=interval, owners=self.owners) for name, interval in days.items()),
+            ]
+        )
 
 
 def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:

@@ -66,6 +66,14 @@ class FeatureStoreResource(dg.ConfigurableResource):
         apply(self.repo)
         return applied_repo(self.repo)
 
+    def online(self):  # noqa: ANN201 - OnlineSide
+        """Return the `ml_assets.features.online.place.OnlineSide`: the online store and where its views come from."""
+        from ml_assets.features.online.place import OnlineSide
+        from ml_assets.features.retrieval import apply
+
+        apply(self.repo)
+        return OnlineSide.open(self.repo, lake_url=self.lake)
+
     def _applied(self, service: str, views) -> None:  # noqa: ANN001 - Collection[str]
         from ml_assets.features.retrieval import apply, service_views
 

@@ -26,6 +26,9 @@ from ml_assets.features.reading import PARTITION_SLACK, lake_table, location
 from ml_assets.lake import Lake
 
 EVENT, CREATED, ORIGIN, NOW = "_event", "_created", "_origin", "_now"
+KNOWN = (
+    "_known"  # since when the platform knew a row: its creation, or the receipt of what was pushed when that was later
+)
 PUSHED_DAY = "pushed/"  # before the day, in the remembered versions
 FLOATS = ("Float32", "Float64")
 TIME = pl.Datetime("us", "UTC")
@@ -133,7 +136,7 @@ def joined_as_of(source: OnlineSource, keys: Sequence[str], now: datetime) -> pl
 
     Keys without a row are left out.
     """
-    asked, rows, declared = _unpacked(source, keys), _everything(source, now), source.view.declared
+    asked, rows, declared = _unpacked(source, keys), all_rows(source, now), source.view.declared
     if rows is None:
         return asked.clear().with_columns(pl.lit(None, dtype=TIME).alias(EVENT))
     names = (EVENT, CREATED, ORIGIN, *source.view.features)
@@ -152,7 +155,7 @@ def joined_as_of(source: OnlineSource, keys: Sequence[str], now: datetime) -> pl
 
 def offline_keys(source: OnlineSource, now: datetime, *, most: int) -> list[str]:
     """Return up to `most` keys, evenly spread, of the rows that may be online at `now`."""
-    rows = _everything(source, now)
+    rows = all_rows(source, now)
     names = sorted(source.view.keys)
     if rows is None:
         return []
@@ -171,8 +174,11 @@ def _batch(source: OnlineSource, partitions: Sequence[str]) -> pl.LazyFrame | No
     return _renamed(source, source.lake.scan(source.table, partitions, partition_column=ORIGIN))
 
 
-def _everything(source: OnlineSource, now: datetime) -> pl.LazyFrame | None:
-    """Return all rows that may count at `now`, pushed ones first: of equal times the last one counts."""
+def all_rows(source: OnlineSource, now: datetime) -> pl.LazyFrame | None:
+    """Return all rows that may count from `now` on, pushed ones first: of equal times the last one counts.
+
+    Columns: the join keys and features under their declared names, `EVENT`, `CREATED`, `KNOWN` and `ORIGIN`. None without any.
+    """
     found = [_batch(source, source.near(now, source.lake.store.folders(source.table)))]
     if source.pushed:
         pushed = source.pushed.scan(days=source.near(now, source.pushed.versions()))
@@ -184,14 +190,16 @@ def _everything(source: OnlineSource, now: datetime) -> pl.LazyFrame | None:
 def _renamed(source: OnlineSource, rows: pl.LazyFrame) -> pl.LazyFrame:
     """Return the rows under the declared names: keys, features, and the helper columns; floats are floats."""
     declared, where = source.view.declared, f"feature view {source.view.name!r}"
-    rows = rows.drop(RECEIVED, strict=False)
     schema = rows.collect_schema()
     columns = [feature.column for feature in declared.features]
     times = [name for name in (declared.event_timestamp, declared.created_timestamp) if name]
     require_columns([*declared.keys.values(), *columns, *times], schema, where)
     for name in times:
         require_zone(schema[name], name, where)
-    created = pl.col(declared.created_timestamp) if declared.created_timestamp else pl.lit(None, dtype=TIME)
+    created = (pl.col(declared.created_timestamp) if declared.created_timestamp else pl.lit(None)).cast(TIME)
+    known = pl.max_horizontal(created, *([RECEIVED] if RECEIVED in schema else []))
+    if not declared.created_timestamp:
+        known = pl.col(declared.event_timestamp).cast(TIME)  # nothing else is said
     return rows.select(
         *(pl.col(stored).alias(name) for name, stored in declared.keys.items()),
         *(
@@ -199,7 +207,8 @@ def _renamed(source: OnlineSource, rows: pl.LazyFrame) -> pl.LazyFrame:
             for item in declared.features
         ),
         pl.col(declared.event_timestamp).cast(TIME).alias(EVENT),
-        created.cast(TIME).alias(CREATED),
+        created.alias(CREATED),
+        known.alias(KNOWN),
         ORIGIN,
     )
 

@@ -37,29 +37,34 @@ class Difference:
 
 @dataclass
 class Parity:
-    """The outcome for `compared` entities: differences by kind, the first few of each as examples."""
+    """The outcome for `compared` entities: differences by kind, the first few of each as examples.
+
+    It is green when nothing differs, but for a share of `late_share` that is late.
+    """
 
     view: str
     compared: int
+    late_share: float = 0.0
     counts: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     examples: list[Difference] = field(default_factory=list)
 
     def add(self, kind: Kind, key: str, online: Mapping[str, Any], offline: Mapping[str, Any]) -> None:
-        """Count a difference."""
+        """Count a difference, and keep the first ones as examples."""
         self.counts[kind] += 1
         if self.counts[kind] <= MOST_EXAMPLES:
             self.examples.append(Difference(self.view, kind, key, online, offline))
 
     @property
     def green(self) -> bool:
-        """Tell whether nothing differs."""
-        return not any(self.counts.values())
+        """Tell whether nothing differs, but for what may be late."""
+        worse = sum(count for kind, count in self.counts.items() if kind != "late")
+        return not worse and self.counts["late"] <= self.late_share * self.compared
 
     def reason(self) -> str:
         """Return why it is red, in one line; "" when it is green."""
-        found = [f"{count} {kind}" for kind, count in self.counts.items() if count]
-        if not found:
+        if self.green:
             return ""
+        found = [f"{count} {kind}" for kind, count in self.counts.items() if count]
         first = self.examples[0]
         told = f"{first.key} has {_told(first.online)} online and {_told(first.offline)} offline"
         return f"{self.view}: of {self.compared} entities {', '.join(found)}; for example {told}. Materialize the view again"

@@ -5,15 +5,18 @@ What a service is made of comes from the compiled repository; it is looked at on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
+
 from ml_assets.features.compiled import CompiledRepo, CompiledView
+from ml_assets.features.on_demand import POLARS_TYPES, OnDemand, with_request_features
 from ml_assets.features.online.backends import Backend
-from ml_assets.features.online.place import repository_backend
+from ml_assets.features.online.place import OnlineSide
 from ml_assets.features.online.rows import MICROSECOND, OnlineRow, Packing, micros, moment, pack_key
 from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.reading import DeclaredView
@@ -54,11 +57,8 @@ class OnlineReader:
     @classmethod
     def open(cls, repo: Path | str) -> OnlineReader:
         """Return the reader of an applied repository, over the online store that it names; see `repository_backend`."""
-        from ml_assets.features.retrieval import applied_repo
-
-        root = Path(repo).resolve()
-        found = applied_repo(root)
-        return cls(found, repository_backend(root, project=found.project))
+        side = OnlineSide.open(repo)
+        return cls(side.repo, side.backend)
 
     def read(self, service: str, keys: Mapping[str, Sequence[Any]], *, now: datetime) -> dict[str, list[Any]]:
         """Return keys and features by column, in the order of the keys: `{"origin": ["EWR"], "temp": [39.0]}`.
@@ -76,6 +76,7 @@ class OnlineReader:
             plan.check(keys)
             rows = self.backend.read(plan.view, plan.pack(keys))
             plan.fill(found, rows, now)
+        _compute(found.values, self._repo.services[service].on_demand)
         return found
 
     def _plan(self, service: str) -> list[ViewPlan]:
@@ -161,11 +162,33 @@ def _plans(repo: CompiledRepo, service: str) -> Iterable[ViewPlan]:
     found = repo.services[service]
     if found.declared is None:
         raise FeatureError(f"feature service {service!r} can only be answered by Feast itself: {found.reason}")
-    labels: dict[str, int] = {}
-    for asked in found.declared:
-        labels[asked.name] = labels.get(asked.name, 0) + 1
-        label = asked.name if labels[asked.name] == 1 else f"{asked.name}_{labels[asked.name]}"
+    for asked, label in labelled(found.declared):
         yield view_plan(repo.views[asked.name], asked, label=label)
+
+
+def labelled(views: Sequence[DeclaredView]) -> Iterator[tuple[DeclaredView, str]]:
+    """Yield each view of a service with its name; one that is there again, under aliases, gets a number."""
+    times: dict[str, int] = {}
+    for view in views:
+        times[view.name] = times.get(view.name, 0) + 1
+        yield view, view.name if times[view.name] == 1 else f"{view.name}_{times[view.name]}"
+
+
+def _compute(values: dict[str, list[Any]], views: Sequence[OnDemand]) -> None:
+    """Add the request-time features and drop what is only there for them."""
+    if not views:
+        return
+    inputs = {item.name: POLARS_TYPES[item.declared] for view in views for item in view.inputs if item.name in values}
+    try:
+        frame = pl.DataFrame({name: values[name] for name in inputs}, schema=inputs)
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        raise FeatureError(
+            f"on-demand views {[view.name for view in views]}: {error}; give values of {inputs}"
+        ) from error
+    computed = with_request_features(frame, views)
+    values |= {name: computed[name].to_list() for view in views for name in view.added.values()}
+    for name in {hidden for view in views for hidden in view.hidden}:
+        del values[name]
 
 
 def _check_lengths(keys: Mapping[str, Sequence[Any]]) -> None:

@@ -1,0 +1,169 @@
+"""Served requests replayed: what was answered then, against the point-in-time join that a training set would get.
+
+Each served row is held against what was known when it was served (`KNOWN` at or before that moment). What became known within
+`lag` before may be missing: it takes a moment to go online. An answer that was right then, but that a training set of today
+contradicts, because a newer row came to be known later, is `late`: the model learns from what it will not see when it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from ml_assets.features.compiled import CompiledService
+from ml_assets.features.on_demand import OnDemand, with_request_features
+from ml_assets.features.online.materialize import CREATED, EVENT, KNOWN, OnlineSource, all_rows
+from ml_assets.features.online.parity import Parity
+from ml_assets.features.online.place import OnlineSide
+from ml_assets.features.online.reader import labelled
+from ml_assets.features.point_in_time import FeatureError, ViewJoin, point_in_time_join, require_columns
+from ml_assets.features.reading import EVENT_TIMESTAMP, DeclaredView
+
+LAG = timedelta(hours=1)
+SERVED_EVENT = "_event_"  # before the view's name, in the log: when the values were true
+THEN, BEFORE, TODAY, KIND = "then", "before", "today", "_kind"
+TIME = pl.Datetime("us", "UTC")
+
+
+def replay(
+    side: OnlineSide, service: str, served: pl.DataFrame, *, lag: timedelta = LAG, late_share: float = 0.0
+) -> list[Parity]:
+    """Return the outcome for each view of the service, on-demand views last.
+
+    `served` has a row for each entity that was answered: `event_timestamp` (when), the join keys and request columns, the features,
+    and `_event_<view>` for each view. Raises `FeatureError` for a service that is not known and for columns that are missing.
+    """
+    found = _service(side, service)
+    hidden = {name for view in found.on_demand for name in view.hidden}
+    outcomes, joined = [], served
+    for view, label in labelled(found.declared or ()):
+        differing, known = _replay_view(side.source(view.name), view, label, served, hidden, lag)
+        outcomes.append(Parity(label, served.height, late_share))
+        _count(outcomes[-1], differing, [item.output for item in view.features if item.output not in hidden], view.keys)
+        joined = joined.with_columns(known)
+    return outcomes + [_replay_request(view, served, joined) for view in found.on_demand]
+
+
+def _service(side: OnlineSide, name: str) -> CompiledService:
+    if name not in side.repo.services:
+        raise FeatureError(f"no feature service {name!r}; there are {sorted(side.repo.services)}")
+    found = side.repo.services[name]
+    if found.declared is None:
+        raise FeatureError(f"feature service {name!r} can only be answered by Feast itself: {found.reason}")
+    return found
+
+
+def _replay_view(
+    source: OnlineSource, view: DeclaredView, label: str, served: pl.DataFrame, hidden: Collection[str], lag: timedelta
+) -> tuple[pl.DataFrame, list[pl.Series]]:
+    """Return the served rows that differ, with their kind; and the features of all rows as they were known then."""
+    event = f"{SERVED_EVENT}{label}"
+    outputs = [feature.output for feature in view.features if feature.output not in hidden]
+    require_columns([EVENT_TIMESTAMP, *view.keys, *outputs, event], served.schema, f"served requests of view {label!r}")
+    first = served[EVENT_TIMESTAMP].min()
+    rows = all_rows(source, first) if isinstance(first, datetime) else None
+    if rows is None:
+        raise FeatureError(
+            f"feature view {view.name!r}: no row is left of the time of the served requests; shorten the window"
+        )
+    asked = served.select(EVENT_TIMESTAMP, *view.keys)
+    then = _join(source, view, asked, rows, THEN, known=timedelta())
+    before = _join(source, view, asked, rows, BEFORE, known=lag)
+    today = _join(source, view, asked, rows, TODAY, known=None)
+    oldest = pl.lit(True) if view.ttl is None else pl.col(event) >= pl.col(EVENT_TIMESTAMP) - view.ttl
+    there = served.with_columns(pl.when(oldest).then(pl.col(event)).alias(event)).hstack([*then, *before, *today])
+    judged = there.with_columns(_kind(event, outputs).alias(KIND))
+    known = [then[f"{THEN}{feature.output}"].alias(feature.output) for feature in view.features]
+    return judged.filter(pl.col(KIND).is_not_null()).rename({event: SERVED_EVENT}), known
+
+
+def _join(
+    source: OnlineSource,
+    view: DeclaredView,
+    asked: pl.DataFrame,
+    rows: pl.LazyFrame,
+    prefix: str,
+    *,
+    known: timedelta | None,
+) -> pl.DataFrame:
+    """Return event time and features of each row from what had been known for the time `known`; None is all that is known today."""
+    stored = {column: name for name, column in source.view.declared.keys.items()}
+    joined = ViewJoin(
+        name=view.name,
+        frame=rows.with_columns(pl.col(KNOWN) + (known or timedelta())),
+        keys={alias: stored[column] for alias, column in view.keys.items()},
+        features={EVENT: f"{prefix}{SERVED_EVENT}"} | {item.name: f"{prefix}{item.output}" for item in view.features},
+        event_timestamp=EVENT,
+        created_timestamp=CREATED if known is None else KNOWN,
+        ttl=view.ttl,
+    )
+    found = point_in_time_join(asked, [joined], known_at_event_time=known is not None)
+    return found.drop(asked.columns)
+
+
+def _kind(event: str, outputs: Sequence[str]) -> pl.Expr:
+    """Return how a served row differs; null when it does not."""
+    then, served = pl.col(f"{THEN}{SERVED_EVENT}"), pl.col(event)
+    right = _same(THEN, event, outputs)
+    return (
+        pl.when(right & ~_same(TODAY, event, outputs))
+        .then(pl.lit("late"))
+        .when(right | _same(BEFORE, event, outputs))
+        .then(None)
+        .when(served.is_null())
+        .then(pl.lit("missing"))
+        .when(then.is_null() | (served > then))
+        .then(pl.lit("extra"))
+        .when(served < then)
+        .then(pl.lit("stale"))
+        .otherwise(pl.lit("mismatched"))
+    )
+
+
+def _same(prefix: str, event: str, outputs: Sequence[str]) -> pl.Expr:
+    """Return whether a served row is the joined one: both absent, or of the same moment and with the same values."""
+    moments = pl.col(event).eq_missing(pl.col(f"{prefix}{SERVED_EVENT}"))
+    values = [pl.col(name).eq_missing(pl.col(f"{prefix}{name}")) for name in outputs]
+    return moments & pl.all_horizontal([pl.lit(True), *values])
+
+
+def _count(outcome: Parity, differing: pl.DataFrame, outputs: Sequence[str], keys: Iterable[str]) -> None:
+    """Count the rows that differ; a late one is shown beside what is known today, the others beside what was known then."""
+    for row in differing.iter_rows(named=True):
+        kind = row[KIND]
+        prefix = TODAY if kind == "late" else THEN
+        pairs = {name: (row[name], row[f"{prefix}{name}"]) for name in (SERVED_EVENT, *outputs)}
+        told = {"at" if name == SERVED_EVENT else name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        key = ", ".join(str(row[name]) for name in keys)
+        outcome.add(
+            kind,
+            f"{key} at {row[EVENT_TIMESTAMP].isoformat()}",
+            {name: pair[0] for name, pair in told.items()},
+            {name: pair[1] for name, pair in told.items()},
+        )
+
+
+def _replay_request(view: OnDemand, served: pl.DataFrame, joined: pl.DataFrame) -> Parity:
+    """Compute request-time features again, where what they are computed from is as it was served."""
+    stored = [item.name for item in view.inputs if item.view and item.name in served]
+    there = [name for name in view.added.values() if name in served]
+    same = pl.all_horizontal([pl.lit(True), *(served[name].eq_missing(joined[name]) for name in stored)])
+    rows = joined.with_columns(same.alias(KIND))
+    computed = with_request_features(rows.drop(view.added.values(), strict=False), [view])
+    outcome = Parity(view.name, int(rows[KIND].sum()))
+    for name in there:
+        differs = served[name].ne_missing(computed[name]) & rows[KIND]
+        for row, value in zip(
+            served.filter(differs).iter_rows(named=True), computed.filter(differs)[name], strict=True
+        ):
+            outcome.add(
+                "mismatched", f"request at {row[EVENT_TIMESTAMP].isoformat()}", _one(name, row[name]), _one(name, value)
+            )
+    return outcome
+
+
+def _one(name: str, value: Any) -> dict[str, Any]:
+    return {name: value}
