@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo ui test check bench screenshots lock clean distclean
+.PHONY: help setup packages demo ui test check bench screenshots lock clean distclean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,9 +50,15 @@ demo: setup ## run the whole lifecycle on the recorded year, then serve the web 
 ui: setup ## serve the web UI on 127.0.0.1:3000, with the daemon
 	@$(BIN)/ml-assets ui
 
-test: setup ## run all tests, the quick ones first (ARGS="-k name" for some)
+test: setup packages ## run all tests, the quick ones first (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -q -m "not slow and not e2e" $(ARGS) $(NONE_IS_FINE)
 	@$(BIN)/python -m pytest -q -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
+
+packages:
+	@command -v redis-server >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing redis-server, for the tests"; \
+	    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
+	  else echo "redis-server is missing, so the online store is not tested on Redis; on Debian and Ubuntu: sudo apt-get install redis-server" >&2; fi; }
 
 check: setup ## lint, format, types, and the rules of the rooms
 	@$(BIN)/ruff check .
