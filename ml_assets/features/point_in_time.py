@@ -13,10 +13,12 @@ from typing import Literal
 
 import polars as pl
 
+from ml_assets.features.parquet import broken_file
 from ml_assets.features.sharding import frame_bytes, free_bytes, join_in_shards, rounds
 
 # Names of our own helper columns; columns of the caller never meet them in one frame.
 ROW, MOMENT, CREATED, RANK, HAPPENED = "__row", "__moment", "__created", "__rank", "__happened"
+KNOWN = "__known"
 
 TimeUnit = Literal["us", "ns"]
 
@@ -32,7 +34,9 @@ class ViewJoin:
     `keys` maps observation columns to view columns (empty: one row for all), `features` maps view columns to output
     columns. `ttl` None means that a value never grows old; otherwise a row matches while
     `event_timestamp >= observation's - ttl`, as in Feast. `rows` is how many rows `frame` has at most, where that is
-    known without reading them; else they are counted when the join has a memory limit.
+    known without reading them; else they are counted when the join has a memory limit. `known_timestamp` names a column
+    that says since when a row was known, where that is later than its creation: pushed rows are known when received.
+    `files` are looked at when the rows cannot be read, to name the one at fault.
     """
 
     name: str
@@ -43,6 +47,8 @@ class ViewJoin:
     created_timestamp: str | None = "created_timestamp"
     ttl: timedelta | None = None
     rows: int | None = None
+    known_timestamp: str | None = None
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -267,10 +273,11 @@ def _collected(plan: pl.LazyFrame, side: _Side) -> pl.DataFrame:
 
 
 def _unreadable(side: _Side, error: Exception) -> FeatureError:
-    reason = str(error).split("\n\n", 1)[0]
-    return FeatureError(
-        f"feature view {side.view.name!r}: {reason}. Repair or remove the file, or correct the declaration"
-    )
+    view = side.view
+    times = [name for name in (view.event_timestamp, view.created_timestamp) if name]
+    found = broken_file(view.files, [*times, *view.keys.values(), *view.features])
+    reason = found or str(error).split("\n\n", 1)[0]
+    return FeatureError(f"feature view {view.name!r}: {reason}. Repair the file or remove it")
 
 
 # -- one view ----------------------------------------------------------------------------------------------------------
@@ -280,6 +287,8 @@ def _selected(side: _Side) -> pl.LazyFrame:
     """Return the view's rows as stored: the moment, the creation, the keys under the observations' names, the features."""
     view = side.view
     created = [_moment(view.created_timestamp, side.unit).alias(CREATED)] if view.created_timestamp else []
+    if side.known_at_event_time and view.known_timestamp:
+        created.append(_moment(view.known_timestamp, side.unit).alias(KNOWN))
     return view.frame.select(
         _moment(view.event_timestamp, side.unit).alias(MOMENT),
         *created,
@@ -320,13 +329,13 @@ def _oldest_first(rows: pl.DataFrame, side: _Side) -> pl.LazyFrame:
 
 
 def _join_as_known(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> pl.DataFrame:
-    """Do the same with rows that exist only from their creation on.
+    """Do the same with rows that exist only from their creation on, or from when they were known.
 
-    Each row is shown from the later of its two times; what counts from then on is the best of all rows shown so far.
+    Each row is shown from the latest of its times; what counts from then on is the best of all rows shown so far.
     """
-    keys = list(view.keys)
+    keys, times = list(view.keys), [HAPPENED, CREATED, *([KNOWN] if view.known_timestamp else [])]
     known = rows.drop_nulls(CREATED).rename({MOMENT: HAPPENED}).with_row_index(RANK)
-    shown = known.select(pl.max_horizontal(HAPPENED, CREATED).alias(MOMENT), RANK, *keys).sort(MOMENT, RANK)
+    shown = known.select(pl.max_horizontal(times).alias(MOMENT), RANK, *keys).sort(MOMENT, RANK)
     best = pl.col(RANK).cum_max()
     shown = shown.with_columns(best.over(keys) if keys else best)
     values = shown.hstack(known[shown[RANK]].select(HAPPENED, *view.features.values()))

@@ -6,18 +6,18 @@ same rows, the same checks, the same join.
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
+from ml_assets.features.parquet import broken_file, event_day, parquet_files, scan_files
 from ml_assets.features.point_in_time import FeatureError, ViewJoin, require_columns, require_zone
 from ml_assets.features.push_log import RECEIVED, PushLog
-from ml_assets.lake import Lake, Store
+from ml_assets.lake import Lake
 
 EVENT_TIMESTAMP = "event_timestamp"
 # A partition named after a day holds that day's events; a source's day may end in another time zone than UTC's.
@@ -111,16 +111,22 @@ def _view_join(view: DeclaredView, asked: Period, path: str, as_known_at: dateti
     where = f"feature view {view.name!r}"
     first = asked.first - view.ttl if asked.first and view.ttl else None
     period = Period(view.event_timestamp, first, asked.last)
-    frame = scan_with_pushed(path, where, period, as_known_at) if view.pushed else scan(path, where, period)
-    _require_declared_kinds(view, frame.collect_schema())
+    found = (
+        _Scanned(scan_with_pushed(path, where, period, as_known_at)) if view.pushed else _scanned(path, where, period)
+    )
+    schema = found.frame.collect_schema()
+    _require_declared_kinds(view, schema)
     return ViewJoin(
         name=view.name,
-        frame=frame,
+        frame=found.frame,
         keys=view.keys,
         features={feature.column: feature.output for feature in view.features},
         event_timestamp=view.event_timestamp,
         created_timestamp=view.created_timestamp,
         ttl=view.ttl,
+        rows=found.rows,
+        known_timestamp=RECEIVED if RECEIVED in schema else None,
+        files=found.files,
     )
 
 
@@ -164,19 +170,42 @@ def scan(path: str, where: str, period: Period | None = None) -> pl.LazyFrame:
 
     `where` names the asker in messages. Raises `FeatureError` when there is nothing, `RedPartitionError` for red data.
     """
+    return _scanned(path, where, period).frame
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """Rows to be read; how many at most, where that costs nothing; the files, where no manifest vouches for them."""
+
+    frame: pl.LazyFrame
+    rows: int | None = None
+    files: Sequence[str] = ()
+
+
+def _scanned(path: str, where: str, period: Period | None) -> _Scanned:
     found = lake_table(path)
-    if found:
-        return found[0].scan(found[1], _partitions(*found, where, period))
+    if found is None:
+        return _scanned_files(path, where, period)
+    lake, table = found
+    manifests = lake.manifests(table, _partitions(lake, table, where, period))
+    return _Scanned(lake.scan(table, manifests=manifests), sum(manifest.rows for manifest in manifests.values()))
+
+
+def _scanned_files(path: str, where: str, period: Period | None) -> _Scanned:
     files = parquet_files(path)
     if not files:
         raise FeatureError(f"{where}: no Parquet file at {path}; materialize the view, or correct its source's path")
-    rows = pl.scan_parquet(files, glob=False)
+    files = [file for file in files if period is None or _near(event_day(file, path), period)] or files[:1]
+    rows = scan_files(files, path)
     if period is None:
-        return rows
-    schema = rows.collect_schema()
+        return _Scanned(rows, files=files)
+    try:
+        schema = rows.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise FeatureError(f"{where}: {broken_file(files, ()) or error}; repair the file or remove it") from error
     require_columns([period.column], schema, where)
     require_zone(schema[period.column], period.column, where)
-    return rows.filter(within(period, schema[period.column]))
+    return _Scanned(rows.filter(within(period, schema[period.column])), files=files)
 
 
 def scan_with_pushed(
@@ -214,17 +243,6 @@ def lake_table(path: str) -> tuple[Lake, str] | None:
     return None if "*" in path else Lake.at_table_path(path)
 
 
-def parquet_files(path: str) -> list[str]:
-    """Return the Parquet files that a path outside a lake names, sorted; none is no error."""
-    if "*" in path and "://" not in path:
-        return sorted(glob.glob(path, recursive=True))
-    if path.endswith(".parquet"):
-        folder, name = path.rsplit("/", 1)
-        return [path] if Store(folder).exists(name) else []
-    store = Store(path)
-    return [store.path(name) for name in store.names() if name.endswith(".parquet")]
-
-
 def has_data(path: str) -> bool:
     """Tell whether there is anything to scan."""
     found = lake_table(path)
@@ -236,13 +254,19 @@ def _partitions(lake: Lake, table: str, where: str, period: Period | None) -> li
     names = lake.store.folders(table)
     if not names:
         raise FeatureError(f"{where}: lake table {table!r} in {lake.url} has no data; materialize it first")
-    return [name for name in names if period is None or _near(name, period)] or names[:1]
+    return [name for name in names if period is None or _near(_day(name), period)] or names[:1]
 
 
-def _near(partition: str, period: Period) -> bool:
+def _day(partition: str) -> date | None:
     try:
-        day = date.fromisoformat(partition)
+        return date.fromisoformat(partition)
     except ValueError:
-        return True  # not named after a day: it may hold anything
+        return None
+
+
+def _near(day: date | None, period: Period) -> bool:
+    """Tell whether what holds the events of that day may matter; without a day it may hold anything."""
+    if day is None:
+        return True
     after = period.first is None or day >= (period.first - PARTITION_SLACK).date()
     return after and (period.last is None or day <= (period.last + PARTITION_SLACK).date())

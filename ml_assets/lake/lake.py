@@ -159,9 +159,20 @@ class Lake:
         """Return one hash for the current versions of the given partitions (default: all)."""
         return combined_version(self.manifests(table, partitions).values())
 
-    def files(self, table: str, partitions: Collection[str] | None = None, *, allow_red: bool = False) -> list[str]:
-        """Return the live Parquet paths. Partitions that were never written are left out; red ones are refused."""
-        manifests = self.manifests(table, partitions)
+    def files(
+        self,
+        table: str,
+        partitions: Collection[str] | None = None,
+        *,
+        allow_red: bool = False,
+        manifests: Mapping[str, Manifest] | None = None,
+    ) -> list[str]:
+        """Return the live Parquet paths. Partitions that were never written are left out; red ones are refused.
+
+        `manifests`: what `manifests` returned, so that they are not read twice; `partitions` does not count then.
+        """
+        if manifests is None:
+            manifests = self.manifests(table, partitions)
         if not allow_red:
             _refuse_red(manifests.values())
         return [
@@ -177,13 +188,14 @@ class Lake:
         *,
         allow_red: bool = False,
         partition_column: str | None = None,
+        manifests: Mapping[str, Manifest] | None = None,
     ) -> pl.LazyFrame:
         """Return a lazy frame over the given partitions (default: all that exist), in the order of partitions.
 
-        `partition_column` adds the partition of each row under that name. Raises `RedPartitionError` when a stored verdict
-        is red, `MissingPartitionError` when there is nothing to read.
+        `partition_column` adds the partition of each row under that name. `manifests` as in `files`. Raises
+        `RedPartitionError` when a stored verdict is red, `MissingPartitionError` when there is nothing to read.
         """
-        files = self.files(table, partitions, allow_red=allow_red)
+        files = self.files(table, partitions, allow_red=allow_red, manifests=manifests)
         if not files:
             which = f" in partitions {_short(partitions)}" if partitions is not None else ""
             raise MissingPartitionError(f"{self.url}: table {table!r} has no data{which}; materialize it first")
