@@ -178,17 +178,20 @@ def _compute(values: dict[str, list[Any]], views: Sequence[OnDemand]) -> None:
     """Add the request-time features and drop what is only there for them."""
     if not views:
         return
-    inputs = {item.name: POLARS_TYPES[item.declared] for view in views for item in view.inputs if item.name in values}
-    try:
-        frame = pl.DataFrame({name: values[name] for name in inputs}, schema=inputs)
-    except (TypeError, pl.exceptions.PolarsError) as error:
-        raise FeatureError(
-            f"on-demand views {[view.name for view in views]}: {error}; give values of {inputs}"
-        ) from error
+    inputs = {item.name: item.declared for view in views for item in view.inputs if item.name in values}
+    frame = pl.DataFrame([_typed(name, values[name], declared) for name, declared in inputs.items()])
     computed = with_request_features(frame, views)
     values |= {name: computed[name].to_list() for view in views for name in view.added.values()}
     for name in {hidden for view in views for hidden in view.hidden}:
         del values[name]
+
+
+def _typed(name: str, values: Sequence[Any], declared: str) -> pl.Series:
+    try:
+        return pl.Series(name, values, dtype=POLARS_TYPES[declared])
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise FeatureError(f"request column {name!r} is declared {declared}: {reason}; give such values") from error
 
 
 def _check_lengths(keys: Mapping[str, Sequence[Any]]) -> None:
