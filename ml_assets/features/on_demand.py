@@ -18,6 +18,7 @@ import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,9 +117,10 @@ def with_request_features(frame: pl.DataFrame, views: Sequence[OnDemand]) -> pl.
     if not views:
         return frame
     require_request(frame.schema, views)
-    added = [_run(view, frame).select(pl.col(name).alias(to) for name, to in view.added.items()) for view in views]
-    hidden = {name for view in views for name in view.hidden}
-    return frame.drop(hidden).hstack([column for part in added for column in part])
+    added = [column for view in views for column in _run(view, frame, view.added)]
+    if hidden := {name for view in views for name in view.hidden}:
+        frame = frame.drop(hidden)
+    return frame.hstack(added)
 
 
 def require_request(schema: Mapping[str, pl.DataType], views: Sequence[OnDemand]) -> None:
@@ -144,16 +146,38 @@ def run_on_pandas(inputs: pd.DataFrame, view: Mapping[str, Any]) -> pd.DataFrame
     """
     declared = on_demand_of(view)
     columns = {item.name: _from_pandas(inputs, item, declared.name) for item in declared.inputs}
-    return _to_pandas(_run(declared, pl.DataFrame(columns)))
+    return _to_pandas(_run(declared, pl.DataFrame(columns), {item.name: item.name for item in declared.outputs}))
 
 
-def _run(view: OnDemand, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the function's outputs in declared order and types, one row for each row of the frame."""
-    where = f"on-demand view {view.name!r}"
-    columns = {item.name: (view.column(item), item.declared) for item in view.inputs}
-    found = load(view.function)(_typed(frame, columns, where))
-    _require_result(found, frame.height, [item.name for item in view.outputs], f"{where}: {view.function}")
-    return _typed(found, {item.name: (item.name, item.declared) for item in view.outputs}, f"{where}: {view.function}")
+def _run(view: OnDemand, frame: pl.DataFrame, wanted: Mapping[str, str]) -> pl.DataFrame:
+    """Return the wanted outputs, each under the name it is mapped to, one row for each row of the frame."""
+    where, said = f"on-demand view {view.name!r}", f"on-demand view {view.name!r}: {view.function}"
+    alone = frame.height == 1
+    inputs = {item.name: (view.column(item), item.declared) for item in view.inputs}
+    rows = _typed(frame, inputs, where, _with_company if alone else _as_it_is)
+    found = load(view.function)(rows)
+    _require_result(found, rows.height, [item.name for item in view.outputs], said)
+    for item in view.outputs:
+        _require_kind(found.schema[item.name], item.declared, item.name, said)
+    outputs = {wanted[item.name]: (item.name, item.declared) for item in view.outputs if item.name in wanted}
+    return _typed(found, outputs, said, _without_company if alone else _as_it_is)
+
+
+def _as_it_is(value: pl.Expr) -> pl.Expr:
+    return value
+
+
+def _with_company(value: pl.Expr) -> pl.Expr:
+    """Put a null after a single value.
+
+    Polars divides one value by a constant, but multiplies several by its reciprocal, which differs in the last bit: the
+    one row of a request must give what it gives among others.
+    """
+    return value.extend_constant(None, 1)
+
+
+def _without_company(value: pl.Expr) -> pl.Expr:
+    return value.head(1)
 
 
 def _require_result(found: object, height: int, columns: Sequence[str], where: str) -> None:
@@ -165,7 +189,9 @@ def _require_result(found: object, height: int, columns: Sequence[str], where: s
         raise FeatureError(f"{where} returned {found.height} rows for {height}; return one row for each, in order")
 
 
-def _typed(frame: pl.DataFrame, columns: Mapping[str, tuple[str, str]], where: str) -> pl.DataFrame:
+def _typed(
+    frame: pl.DataFrame, columns: Mapping[str, tuple[str, str]], where: str, then: Callable[[pl.Expr], pl.Expr]
+) -> pl.DataFrame:
     """Return columns by name, each from its (column, declared type). NaN becomes null: pandas does not tell them apart."""
     schema = frame.schema
     require_columns([column for column, _ in columns.values()], schema, where)
@@ -173,21 +199,25 @@ def _typed(frame: pl.DataFrame, columns: Mapping[str, tuple[str, str]], where: s
         _require_kind(schema[column], declared, column, where)
     try:
         return frame.select(
-            _as_declared(column, schema[column], POLARS_TYPES[declared]).alias(name)
-            for name, (column, declared) in columns.items()
+            _expression(name, column, schema[column], declared, then) for name, (column, declared) in columns.items()
         )
     except pl.exceptions.InvalidOperationError as error:
         raise FeatureError(f"{where}: a value does not fit its declared type: {error}") from error
 
 
-def _as_declared(column: str, found: pl.DataType, declared: pl.DataType) -> pl.Expr:
-    value = pl.col(column).fill_nan(None) if found.is_float() else pl.col(column)
-    return value if found == declared else value.cast(declared)
+@lru_cache(maxsize=4096)  # making expressions anew costs a request of one row more than computing them
+def _expression(
+    name: str, column: str, found: pl.DataType, declared: str, then: Callable[[pl.Expr], pl.Expr]
+) -> pl.Expr:
+    value, wanted = pl.col(column), POLARS_TYPES[declared]
+    if found.is_float():
+        value = value.fill_nan(None)
+    return then(value if found == wanted else value.cast(wanted)).alias(name)
 
 
 def _require_kind(found: pl.DataType, declared: str, column: str, where: str) -> None:
     """Refuse another kind than declared. Widths may differ, whole numbers serve as floats, and nulls have no kind."""
-    if found == pl.Null:
+    if found in (POLARS_TYPES[declared], pl.Null):
         return
     wanted, there = kind(POLARS_TYPES[declared]), kind(found)
     if wanted != there and (wanted, there) != ("float", "integer"):

@@ -1,6 +1,7 @@
 """Nothing that is known only later reaches a feature: proved on real flights, for every history view.
 
 The check itself is tested on a planted leak. A second check: a day's rows do not depend on how many days are made at once.
+A third, for request-time features: they read nothing of the outcome, and a row's values do not depend on other rows.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets import keys
-from ml_assets.defs.flights.feature_views import compute
+from ml_assets.defs.flights.feature_views import compute, request_time
 from ml_assets.defs.flights.sources import cleaning
 from ml_assets.features.views import EVENT_TIMESTAMP, compute_view
+from ml_assets.preparation.observations import without_outcome
 from ml_assets.preparation.writing import PARTITION
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 DECLARED = Path(compute.__file__).with_name("defs.yaml")
+PROBLEM = Path(compute.__file__).parents[1] / "delay" / "defs.yaml"
 HISTORIES = ("origin_congestion", "carrier_history", "route_history", "destination_history", "aircraft_history")
 FIRST, LAST = datetime(2013, 2, 5, tzinfo=UTC), datetime(2013, 2, 18, tzinfo=UTC)  # a blizzard on the 8th and 9th
 OUTCOME = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "departed_at", "arrived_at")
@@ -125,3 +128,31 @@ def test_too_short_a_lookback_would_be_noticed() -> None:
     alone = compute_view(compute.carrier_history, short.lazy(), time_zone=ZONE).filter(pl.col(PARTITION) == day)
     together = compute_view(compute.carrier_history, recorded().lazy(), time_zone=ZONE).filter(pl.col(PARTITION) == day)
     assert not alone.equals(together)
+
+
+REQUEST = ("event_timestamp", "distance", "scheduled_duration", "planned_departures")
+
+
+def planned() -> pl.DataFrame:
+    """What may be known of each flight two hours before departure, with made-up values of the stored features."""
+    flights = recorded().with_columns(event_timestamp=pl.col("scheduled_departure") - pl.duration(hours=2))
+    stored = {name: pl.col("flight") % 7 * 0.3 for name in ("origin_departures_1h", "aircraft_last_arr_delay")}
+    return flights.select(*REQUEST, **stored, aircraft_year_built=pl.col("flight") % 30 + 1980.0)
+
+
+def other_rows_matter(function: Callable[[pl.DataFrame], pl.DataFrame], seed: int) -> bool:
+    """Tell whether some rows get other values alone, and in another order, than among all."""
+    rows = planned().with_row_index("row")
+    some = rows.sample(500, shuffle=True, seed=seed)
+    return not function(some.drop("row")).equals(function(rows.drop("row"))[some["row"]])
+
+
+def test_request_time_features_depend_on_their_own_row_only() -> None:
+    assert not any(other_rows_matter(request_time.departure_context, seed) for seed in range(3))
+    assert other_rows_matter(lambda inputs: inputs.select(pl.col("distance") - pl.col("distance").mean()), 0)
+
+
+def test_request_columns_are_known_when_the_question_is_asked() -> None:
+    declared = yaml.safe_load(PROBLEM.read_text())["attributes"]
+    columns = pl.SQLContext(clean_flights=recorded()).execute(declared["observations"]["query"]).collect_schema()
+    assert set(REQUEST) <= set(without_outcome(list(columns)))

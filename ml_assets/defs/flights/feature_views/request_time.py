@@ -13,7 +13,7 @@ def departure_context(inputs: pl.DataFrame) -> pl.DataFrame:
     """
     minutes = pl.when(pl.col("scheduled_duration") > 0).then("scheduled_duration")
     return inputs.select(
-        planned_speed=pl.col("distance") / minutes * 60,
+        planned_speed=pl.col("distance") * 60 / minutes,
         departures_above_last_hour=pl.col("planned_departures") - pl.col("origin_departures_1h"),
         inherited_delay_share=pl.col("aircraft_last_arr_delay") / minutes,
         aircraft_age_years=pl.col("event_timestamp").dt.year() - pl.col("aircraft_year_built"),
