@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -76,3 +77,23 @@ def test_status_of_an_empty_deployment(deployment: Path, capsys: pytest.CaptureF
     assert set(found["checks"]["outcomes"]) == {"not run"}
     assert cli.main(["status"]) == 0
     assert "no champion yet" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")  # Feast's own, of its deprecations
+def test_features_prints_the_catalog(
+    deployment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repo = deployment / "feature_repo"
+    shutil.copytree(cli.ROOT / "feature_repo", repo, ignore=shutil.ignore_patterns("__pycache__"))
+    (deployment / "data").mkdir()
+    monkeypatch.setenv("ML_ASSETS_FEATURE_REPO", str(repo))
+    assert cli.main(["features", "--json"]) == 0
+    found = {entry["view"]: entry for entry in json.loads(capsys.readouterr().out)}
+    weather = found["origin_weather"]
+    assert (weather["owner"], weather["entity"], weather["ttl_seconds"]) == ("team:operations", ["origin"], 21600.0)
+    assert (weather["rows"], weather["newest_event"]) == (None, None)
+    assert {used["problem"] for used in weather["used_by"]} == {"flight_delay"}
+    assert cli.main(["features"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("view")
+    assert {line.split()[0] for line in lines[1:]} == set(found)
