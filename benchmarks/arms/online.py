@@ -70,7 +70,7 @@ def feast(repo: str, _: datetime) -> Read:
 def read(ask: Read, questions: Path, told: Path) -> None:
     """Ask, take the time of each answer, and tell times and answers."""
     asked = json.loads(questions.read_text())
-    answers, times = [], {}
+    answers, times = [], dict[str, list[float]]()
     for kind, batches in asked.items():
         for keys in batches[:WARM]:
             ask(keys)
