@@ -3,22 +3,24 @@
 ```yaml
 offline_store:
   type: ml_assets.features.offline_store.PolarsOfflineStore
+  memory_limit_mb: 2048 # optional, as is staging_location
 ```
 
 A `FileSource` path may be a table of a lake (read through its manifests, red partitions refused), a Parquet file, a
 folder of Parquet files or a glob; local paths are relative to the repository. Unlike Feast's own stores it keeps every
-entity row, in order, and takes Polars and Arrow entity frames as well as pandas.
+entity row, in order, takes Polars and Arrow entity frames as well as pandas, SQL, or two dates, and joins within a memory
+limit.
 
 Feast is imported at the top because the classes derive from Feast's; only Feast and functions import this module.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,16 +30,28 @@ import pyarrow as pa
 from feast.data_format import ParquetFormat
 from feast.data_source import DataSource, PushSource
 from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL, FeatureView
-from feast.infra.offline_stores.file_source import FileSource
+from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
+from feast.utils import compute_non_entity_date_range, make_tzaware
+from pydantic import PositiveInt
 
+from ml_assets.features.entity_rows import Table, dated_rows, frame_rows, sql_rows
 from ml_assets.features.on_demand import POLARS_TYPES, asked_on_demand, require_request, with_request_features
 from ml_assets.features.online.rows import Packing
+from ml_assets.features.parquet import (
+    append_partitioned,
+    append_rows,
+    broken_file,
+    parquet_files,
+    replace_rows,
+    write_file,
+)
 from ml_assets.features.point_in_time import FeatureError, point_in_time_join, require_columns, require_zone
 from ml_assets.features.push_log import PushLog
 from ml_assets.features.reading import (
@@ -45,23 +59,25 @@ from ml_assets.features.reading import (
     Feature,
     Period,
     Reading,
+    existing,
     has_data,
     kind,
     lake_table,
     location,
     observed_period,
-    parquet_files,
     scan,
     scan_with_pushed,
     view_joins,
     within,
 )
 from ml_assets.features.replayed import replayed_now
-from ml_assets.lake import Store, content_hash
+from ml_assets.features.sharding import usable_memory
+from ml_assets.lake import content_hash
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+EXPORTED_ROWS = 1_000_000  # in one file of `to_remote_storage`
 _PLAIN = Reading()
 _READING: ContextVar[Reading] = ContextVar("polars_offline_store_reading", default=_PLAIN)
 
@@ -81,11 +97,18 @@ def reading(*, as_known_at: datetime | None = None, lake_url: str | None = None)
 
 
 class PolarsOfflineStoreConfig(FeastConfigBaseModel):
-    """The `offline_store` section of feature_store.yaml; it has no options."""
+    """The `offline_store` section of feature_store.yaml.
+
+    `memory_limit_mb`: what the process may hold at the peak of a join; views that do not fit are joined in shards, through
+    the temporary folder. None: what the machine or its container has left. `staging_location`: a folder or URL for
+    `RetrievalJob.to_remote_storage`.
+    """
 
     type: Literal["ml_assets.features.offline_store.PolarsOfflineStore"] = (
         "ml_assets.features.offline_store.PolarsOfflineStore"
     )
+    memory_limit_mb: PositiveInt | None = None
+    staging_location: str | None = None
 
 
 class PolarsRetrievalJob(RetrievalJob):
@@ -99,13 +122,15 @@ class PolarsRetrievalJob(RetrievalJob):
         full_feature_names: bool = False,
         on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
         metadata: RetrievalMetadata | None = None,
+        staging: str | None = None,
     ) -> None:
-        """`evaluate` returns the result before on-demand views, which Feast's base class adds."""
+        """`evaluate` returns the result before on-demand views. `staging`: the folder or URL for `to_remote_storage`."""
         self._evaluate = evaluate
         self._repo_path = repo_path
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = list(on_demand_feature_views)
         self._metadata = metadata
+        self._staging = staging
 
     @property
     def full_feature_names(self) -> bool:
@@ -146,7 +171,32 @@ class PolarsRetrievalJob(RetrievalJob):
         path = location(_path(storage.to_data_source()), self._repo_path)
         if parquet_files(path) and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=path)
-        _replace(path, self.to_polars())
+        replace_rows(path, self.to_polars())
+
+    def to_sql(self) -> str:
+        """Raise `NotImplementedError`: the result is computed on Polars frames, and no statement says how."""
+        raise NotImplementedError(
+            "PolarsOfflineStore joins frames and has no SQL; take to_polars(), to_arrow() or to_df()"
+        )
+
+    def supports_remote_storage_export(self) -> bool:
+        """Tell whether `offline_store.staging_location` is set."""
+        return self._staging is not None
+
+    def to_remote_storage(self) -> list[str]:
+        """Write the result as Parquet files of a million rows below the staging location, and return their paths.
+
+        The same result has the same paths. Raises `FeatureError` without a staging location.
+        """
+        if self._staging is None:
+            raise FeatureError("nowhere to export to: set offline_store.staging_location in feature_store.yaml")
+        frame, root = self.to_polars(), location(self._staging, self._repo_path)
+        folder = f"{root}/{content_hash(frame)[:20]}"
+        parts = list(frame.iter_slices(EXPORTED_ROWS)) or [frame]
+        paths = [f"{folder}/{number:06d}.parquet" for number in range(len(parts))]
+        for path, part in zip(paths, parts, strict=True):
+            write_file(path, part)
+        return paths
 
 
 class PolarsOfflineStore(OfflineStore):
@@ -159,29 +209,39 @@ class PolarsOfflineStore(OfflineStore):
         config: RepoConfig,
         feature_views: list[FeatureView],
         feature_refs: list[str],
-        entity_df: pd.DataFrame | pl.DataFrame | pa.Table | str | None,
+        entity_df: pd.DataFrame | pl.DataFrame | pl.LazyFrame | pa.Table | str | None,
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
-        **unsupported: Any,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
     ) -> PolarsRetrievalJob:
         """Return the entity rows with the asked features as of each row's event time; see `point_in_time_join`.
 
-        `entity_df` has the join keys and `event_timestamp` (or one other time column); Polars and Arrow are taken as
-        they are. Raises `FeatureError` for what cannot be answered, before anything is computed where possible.
+        `entity_df` has the join keys and `event_timestamp` (or one other time column), as a frame or as SQL (see
+        `entity_rows.sql_rows`). None: every key and moment at which one of the views has a row from `start_date` to
+        `end_date` (see `entity_rows.dated_rows`). Raises `FeatureError` for what cannot be answered, before anything
+        is computed where possible.
         """
-        observations = _observations(entity_df)
-        period, how = observed_period(observations), _READING.get()
+        how, limit = _READING.get(), getattr(config.offline_store, "memory_limit_mb", None)
+        views = [
+            declared_view(view, asked, full_feature_names=full_feature_names)
+            for view, asked in asked_features(feature_views, feature_refs)
+        ]
+        if entity_df is None:
+            first, last = _dates(feature_views, start_date, end_date)
+            observations = dated_rows(views, first, last, repo=config.repo_path, how=how)
+        elif isinstance(entity_df, str):
+            observations = sql_rows(entity_df, _tables(registry, project), repo=config.repo_path, how=how)
+        else:
+            observations = frame_rows(entity_df)
+        period = observed_period(observations)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         _require_request_data(on_demand, observations)
         require_request(
             observations.schema, asked_on_demand(on_demand, feature_refs, full_feature_names=full_feature_names) or ()
         )
-        views = [
-            declared_view(view, asked, full_feature_names=full_feature_names)
-            for view, asked in asked_features(feature_views, feature_refs)
-        ]
         joins = view_joins(observations, views, repo=config.repo_path, how=how)
 
         def evaluate() -> pl.DataFrame:
@@ -191,6 +251,7 @@ class PolarsOfflineStore(OfflineStore):
                 event_timestamp=period.column,
                 as_known_at=how.as_known_at,
                 known_at_event_time=filter_by_created_timestamp,
+                memory_limit=limit * 2**20 if limit else usable_memory(),
             )
 
         return PolarsRetrievalJob(
@@ -204,6 +265,7 @@ class PolarsOfflineStore(OfflineStore):
                 min_event_timestamp=period.first,
                 max_event_timestamp=period.last,
             ),
+            staging=_staging(config),
         )
 
     @staticmethod
@@ -223,14 +285,15 @@ class PolarsOfflineStore(OfflineStore):
         """
         times = [name for name in (timestamp_field, created_timestamp_column) if name]
         rows = _pulled(config, data_source, [*join_key_columns, *feature_name_columns], times, start_date, end_date)
+        read = partial(_collected, path=_location(data_source, config), where=f"source {data_source.name!r}")
 
         def evaluate() -> pl.DataFrame:
             ordered = rows.drop_nulls(join_key_columns or None).sort(times, maintain_order=True)
             if join_key_columns:
-                return ordered.unique(join_key_columns, keep="last", maintain_order=True).collect()
-            return _with_dummy_key(ordered.tail(1)).collect()
+                return read(ordered.unique(join_key_columns, keep="last", maintain_order=True))
+            return read(_with_dummy_key(ordered.tail(1)))
 
-        return PolarsRetrievalJob(lambda: _signed(evaluate()), repo_path=config.repo_path)
+        return PolarsRetrievalJob(lambda: _signed(evaluate()), repo_path=config.repo_path, staging=_staging(config))
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -248,7 +311,8 @@ class PolarsOfflineStore(OfflineStore):
         rows = _pulled(config, data_source, [*join_key_columns, *feature_name_columns], times, start_date, end_date)
         if not join_key_columns:
             rows = _with_dummy_key(rows)
-        return PolarsRetrievalJob(lambda: _signed(rows.collect()), repo_path=config.repo_path)
+        read = partial(_collected, path=_location(data_source, config), where=f"source {data_source.name!r}")
+        return PolarsRetrievalJob(lambda: _signed(read(rows)), repo_path=config.repo_path, staging=_staging(config))
 
     @staticmethod
     def offline_write_batch(
@@ -276,9 +340,29 @@ class PolarsOfflineStore(OfflineStore):
                 "give the view a push source, or a Parquet folder as its source"
             )
         else:
-            _append(path, rows, where)
+            append_rows(path, rows, where)
         if progress:
             progress(rows.height)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Append served features, an Arrow table or a folder of Parquet files, to the log's folder; twice is once.
+
+        The columns of the destination's `partition_by` become folders. Raises `FeatureError` for a destination that is no folder.
+        """
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise FeatureError(f"logs go to {destination!r}; this store writes them to a FileLoggingDestination")
+        rows = pl.read_parquet(data) if isinstance(data, Path) else pl.from_arrow(data)
+        assert isinstance(rows, pl.DataFrame)
+        path = location(destination.path, config.repo_path)
+        append_partitioned(path, rows, destination.partition_by or [])
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
         """Check the time columns of a local source that has data.
@@ -306,19 +390,30 @@ class PolarsOfflineStore(OfflineStore):
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-def _observations(entity_df: object) -> pl.DataFrame:
-    if isinstance(entity_df, pl.DataFrame):
-        return entity_df
-    if isinstance(entity_df, pd.DataFrame):
-        return pl.from_pandas(entity_df)
-    if isinstance(entity_df, pa.Table):
-        frame = pl.from_arrow(entity_df)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-    raise FeatureError(
-        f"entity_df is {type(entity_df).__name__}; this store answers for a Polars, pandas or Arrow frame of "
-        "join keys and event_timestamp. Read the SQL or the dates into a frame first"
-    )
+def _dates(views: list[FeatureView], start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    """Return the range as Feast means it: times without zone are UTC; the start defaults to the longest TTL, or 30 days."""
+    if end is None:
+        raise FeatureError("without entity_df the rows are those between two dates; give end_date, and start_date")
+    first, last = compute_non_entity_date_range(views, start_date=start, end_date=end)
+    if first > last:
+        raise FeatureError(f"start_date={first} is after end_date={last}; exchange them")
+    return first, last
+
+
+def _tables(registry: BaseRegistry, project: str) -> dict[str, Table]:
+    """Return what SQL may name: the registered sources and the views, each by its name."""
+    views = [view for view in registry.list_all_feature_views(project) if isinstance(view, FeatureView)]
+    pushed = {
+        view.batch_source.name for view in views if view.batch_source and isinstance(view.stream_source, PushSource)
+    }
+    named = {source.name: source for source in registry.list_data_sources(project)}
+    named |= {view.name: view.batch_source for view in views if view.batch_source}
+    return {name: _table(source, source.name in pushed) for name, source in named.items() if _is_parquet(source)}
+
+
+def _table(source: DataSource, pushed: bool) -> Table:
+    reverse, created = _reverse(source), source.created_timestamp_column
+    return Table(_path(source), reverse.get(created, created) or None, pushed)
 
 
 def _require_request_data(on_demand: Sequence[OnDemandFeatureView], observations: pl.DataFrame) -> None:
@@ -395,11 +490,15 @@ def _arrow_kind(dtype: pa.DataType) -> str:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+def _is_parquet(source: DataSource | None) -> bool:
+    return isinstance(source, FileSource) and isinstance(source.file_format, ParquetFormat | None)
+
+
 def _path(source: DataSource | None) -> str:
     """Return the path as declared; `FeatureError` when this store cannot read the source."""
     if not isinstance(source, FileSource):
         raise FeatureError(f"source {source!r} is not a FileSource; this store reads Parquet files and lake tables")
-    if source.file_format is not None and not isinstance(source.file_format, ParquetFormat):
+    if not _is_parquet(source):
         raise FeatureError(f"source {source.name!r} is {type(source.file_format).__name__}; this store reads Parquet")
     return str(source.path)
 
@@ -417,8 +516,6 @@ def _pulled(
     end: datetime | None,
 ) -> pl.LazyFrame:
     """Return the columns of the rows between the dates that had been created by `as_known_at`."""
-    from feast.utils import make_tzaware
-
     first, last = (make_tzaware(moment) if moment else None for moment in (start, end))
     where, how = f"source {source.name!r}", _READING.get()
     period = Period(times[0], first, last)
@@ -427,11 +524,21 @@ def _pulled(
     require_columns([*columns, *times], schema, where)
     for name in times:
         require_zone(schema[name], name, where)
-    if how.as_known_at:
-        if len(times) == 1:
-            raise FeatureError(f"{where} has no created timestamp; as_known_at={how.as_known_at} cannot be answered")
-        rows = rows.filter(within(Period(times[1], None, how.as_known_at), schema[times[1]]))
+    rows = existing(rows, times[1] if len(times) > 1 else None, how.as_known_at, where)
     return rows.filter(within(period, schema[times[0]])).select(list(dict.fromkeys([*columns, *times])))
+
+
+def _collected(rows: pl.LazyFrame, path: str, where: str) -> pl.DataFrame:
+    try:
+        return rows.collect()
+    except pl.exceptions.PolarsError as error:
+        files = [] if lake_table(path) else parquet_files(path)
+        reason = broken_file(files, rows.collect_schema().names()) or str(error).split("\n\n", 1)[0]
+        raise FeatureError(f"{where}: {reason}. Repair the file or remove it") from error
+
+
+def _staging(config: RepoConfig) -> str | None:
+    return getattr(config.offline_store, "staging_location", None)
 
 
 def _with_dummy_key(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -483,34 +590,3 @@ def _now(config: RepoConfig) -> datetime:
     from feast.utils import _utc_now
 
     return replayed_now(getattr(config.online_store, "replay_clock", None), config.repo_path) or _utc_now()
-
-
-def _append(path: str, rows: pl.DataFrame, where: str) -> None:
-    files = parquet_files(path)
-    stored = pl.scan_parquet(files, glob=False).collect_schema() if files else rows.schema
-    require_columns(stored.names(), rows.schema, f"{where}, rows to append")
-    if extra := [name for name in rows.columns if name not in stored]:
-        raise FeatureError(f"{where}, rows to append: the source has no column {extra}; it has {stored.names()}")
-    rows = rows.select(pl.col(name).cast(dtype) for name, dtype in stored.items())
-    if path.endswith(".parquet"):
-        _write(path, pl.concat([pl.read_parquet(files), rows]) if files else rows)
-    else:
-        _write(f"{path}/{content_hash(rows)[:20]}.parquet", rows)
-
-
-def _replace(path: str, frame: pl.DataFrame) -> None:
-    if path.endswith(".parquet"):
-        return _write(path, frame)
-    before = set(parquet_files(path))
-    target = f"{path}/{content_hash(frame)[:20]}.parquet"
-    _write(target, frame)
-    for old in before - {target}:
-        Store(path).remove(old.removeprefix(f"{path}/"))
-    return None
-
-
-def _write(path: str, frame: pl.DataFrame) -> None:
-    folder, name = path.rsplit("/", 1)
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    Store(folder).write(name, buffer.getvalue())

@@ -13,6 +13,7 @@ from typing import Literal
 
 import polars as pl
 
+from ml_assets.features.errors import FeatureError, require_columns, require_zone
 from ml_assets.features.parquet import broken_file
 from ml_assets.features.sharding import frame_bytes, free_bytes, join_in_shards, rounds
 
@@ -21,10 +22,6 @@ ROW, MOMENT, CREATED, RANK, HAPPENED = "__row", "__moment", "__created", "__rank
 KNOWN = "__known"
 
 TimeUnit = Literal["us", "ns"]
-
-
-class FeatureError(ValueError):
-    """A request to the feature store that cannot be answered; the message names the thing, the value and the fix."""
 
 
 @dataclass(frozen=True)
@@ -107,24 +104,6 @@ def point_in_time_join(
     features = pl.concat(parts, how="horizontal") if ordered else _reordered(asked, parts)
     # in one chunk: chunks would tell how many files there were, and the same answer is the same bytes
     return pl.concat([observations, features], how="horizontal").rechunk()
-
-
-def require_zone(dtype: pl.DataType, column: str, where: str) -> None:
-    """Raise `FeatureError` unless `dtype` is a Datetime with a time zone."""
-    if not isinstance(dtype, pl.Datetime):
-        raise FeatureError(f"{where}: column {column!r} is {dtype}, not a time; make it Datetime('us', 'UTC')")
-    if dtype.time_zone is None:
-        raise FeatureError(
-            f"{where}: column {column!r} has no time zone; say which one it is in, for example "
-            f'pl.col("{column}").dt.replace_time_zone("UTC")'
-        )
-
-
-def require_columns(wanted: Sequence[str], schema: Mapping[str, pl.DataType], where: str) -> None:
-    """Raise `FeatureError` naming the wanted columns that `schema` lacks, and those it has."""
-    missing = [name for name in wanted if name not in schema]
-    if missing:
-        raise FeatureError(f"{where}: no column {missing}; it has {list(schema)}. Add the column or correct the name")
 
 
 def _check_observations(observations: pl.DataFrame, event_timestamp: str, views: Sequence[ViewJoin]) -> None:

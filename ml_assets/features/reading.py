@@ -227,6 +227,18 @@ def scan_with_pushed(
     return pl.concat([pushed.select(*columns, RECEIVED), rows], how="diagonal")
 
 
+def existing(rows: pl.LazyFrame, created: str | None, as_known_at: datetime | None, where: str) -> pl.LazyFrame:
+    """Return the rows that had been created by `as_known_at`, all without it; `FeatureError` when nobody can tell."""
+    if as_known_at is None:
+        return rows
+    if not created:
+        raise FeatureError(f"{where} has no created timestamp; as_known_at={as_known_at} cannot be answered")
+    schema = rows.collect_schema()
+    require_columns([created], schema, where)
+    require_zone(schema[created], created, where)
+    return rows.filter(within(Period(created, None, as_known_at), schema[created]))
+
+
 def within(period: Period, dtype: pl.DataType) -> pl.Expr:
     """Return the condition that a row, whose time column is of type `dtype`, lies in the period."""
     # a bare column where it is in UTC already, so that Parquet statistics can skip row groups

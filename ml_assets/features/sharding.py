@@ -29,12 +29,12 @@ TEXT_BYTES, LIST_BYTES = 48, 128
 
 def frame_bytes(schema: Mapping[str, pl.DataType], rows: int) -> int:
     """Return about how many bytes a frame of that schema and height takes in memory."""
-    return rows * sum(_width(dtype) for dtype in schema.values())
+    return math.ceil(rows * sum(_width(dtype) for dtype in schema.values()))
 
 
 def free_bytes(limit: int) -> int:
     """Return how many of `limit` bytes the process does not hold yet, at least what one shard needs."""
-    return max(limit - _process().memory_info().rss, SMALLEST)
+    return max(limit - _held(), SMALLEST)
 
 
 def usable_memory() -> int:
@@ -46,7 +46,7 @@ def usable_memory() -> int:
     text = most.read_text().strip() if most.is_file() else "max"
     if text != "max":
         free = min(free, max(0, int(text) - int(most.with_name("memory.current").read_text())))
-    return int(_process().memory_info().rss + 0.7 * free)
+    return int(_held() + 0.7 * free)
 
 
 def rounds(sizes: Sequence[int], free: int) -> list[tuple[list[int], int]]:
@@ -128,7 +128,7 @@ def _width(dtype: pl.DataType) -> float:
     return pl.Series([None] * 64, dtype=dtype).estimated_size() / 64
 
 
-def _process():  # noqa: ANN202 - psutil.Process, imported late
+def _held() -> int:
     import psutil
 
-    return psutil.Process()
+    return int(psutil.Process().memory_info().rss)

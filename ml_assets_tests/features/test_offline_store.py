@@ -337,8 +337,7 @@ def test_columns_are_inferred_where_they_are_not_declared(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("observations", "features", "message"),
     [
-        ("SELECT 1", ["v:x"], "entity_df is str; .* Read the SQL or the dates into a frame first"),
-        (None, ["v:x"], "entity_df is NoneType"),
+        ([("p", at(4))], ["v:x"], "entity_df is list; give a Polars, pandas or Arrow frame"),
         (ASKED.drop("k"), ["v:x"], r"observations: no column \['k'\]"),
         (ASKED.drop("event_timestamp"), ["v:x"], "Name it 'event_timestamp'"),
         (ASKED.with_columns(pl.col("event_timestamp").dt.replace_time_zone(None)), ["v:x"], "no time zone"),
