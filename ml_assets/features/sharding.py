@@ -58,7 +58,7 @@ def rounds(sizes: Sequence[int], free: int) -> list[tuple[list[int], int]]:
     room = 0
     for number, size in enumerate(sizes):
         need = PEAK * size
-        if need <= room:
+        if found and need <= room:
             found[-1][0].append(number)
             room -= need
         else:
