@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,13 @@ def held(log: PushLog, **options: Any) -> list[tuple[Any, ...]]:
     return [] if found is None else found.drop(RECEIVED).collect().rows()
 
 
-def joined(log: PushLog, asked: Sequence[tuple[str, float]], lake: Lake, **how: Any) -> list[float | None]:
+def joined(
+    log: PushLog, asked: Sequence[tuple[str, float]], lake: Lake, *, view: DeclaredView = VIEW, **how: Any
+) -> list[float | None]:
     observations = pl.DataFrame(
         [(k, at(hour)) for k, hour in asked], schema={"k": pl.String, "event_timestamp": TIME}, orient="row"
     )
-    views = view_joins(observations, [VIEW], repo=lake.url, how=Reading(as_known_at=how.get("as_known_at")))
+    views = view_joins(observations, [view], repo=lake.url, how=Reading(as_known_at=how.get("as_known_at")))
     return point_in_time_join(observations, views, **how)["x"].to_list()
 
 
@@ -282,6 +285,42 @@ def test_the_join_as_of_now_has_what_the_online_rule_keeps(
         found = joined(log, [("p", 99), ("q", 99)], log._lake)
         wanted = [PACKING.unpack(online[key].values)["x"] if key in online else None for key in "pq"]
         assert repr(found) == repr(wanted)  # as text, because NaN is not equal to itself
+
+
+batches = st.lists(st.tuples(st.sampled_from("pq"), moments, moments, st.sampled_from([None, 1.0, 2.0])), max_size=4)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(rows, st.integers(0, 6)), max_size=4), batches, st.integers(0, 4))
+def test_what_was_known_at_each_moment_is_what_had_been_received(
+    tmp_path: Path, pushes: list[tuple[list[Row], int]], batch: list[Row], ttl: int
+) -> None:
+    lake, log = lake_with(tmp_path / uuid4().hex, batch)
+    for pushed, received in pushes:
+        push(log, pushed, received)
+    times = range(8)
+    if not (batch or any(pushed for pushed, _ in pushes)):
+        return
+    view = replace(VIEW, ttl=timedelta(hours=ttl) or None)
+    found = joined(log, [("p", hour) for hour in times], lake, view=view, known_at_event_time=True)
+    logged = [(*row, received, False) for pushed, received in pushes for row in pushed]
+    everything = [*logged, *((*row, row[2], True) for row in batch)]
+    assert repr(found) == repr([known(everything, hour, ttl) for hour in times])
+
+
+def known(rows: Sequence[tuple[Any, ...]], now: int, ttl: int) -> float | None:
+    """Return the value of p that could be known then, by looking at every row."""
+    there = [row for row in rows if row[0] == "p" and max(row[1], row[2], row[4]) <= now]
+    best = max(
+        enumerate(there),
+        key=lambda item: (*item[1][1:3], item[1][5], "" if item[1][5] else text(item[1]), item[0]),
+        default=None,
+    )
+    return None if best is None or (ttl and best[1][1] < now - ttl) else best[1][3]
+
+
+def text(row: tuple[Any, ...]) -> str:
+    return PACKING.pack({"x": row[3]})
 
 
 def test_it_lies_where_no_table_is_looked_for(tmp_path: Path) -> None:
