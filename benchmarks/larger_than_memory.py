@@ -12,7 +12,7 @@ from benchmarks.runner import Arm, Bench, Options
 from benchmarks.synthetic import History
 
 HISTORY, ROWS = History(entities=300_000, per_entity=100, width=10), 3_000_000
-SMALL_HISTORY, SMALL_ROWS = History(entities=300, per_entity=100), 3_000
+SMALL_HISTORY, SMALL_ROWS = History(entities=3_000, per_entity=100, width=10), 3_000  # four shards
 LIMIT_MB, SMALL_LIMIT_MB = 2_048, 64
 TARGET_GB = 4.0
 NOTES = """Each arm is a process of its own. Ours is get_historical_features with a Polars frame of entity rows, and to_polars: all
