@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
 from ml_assets.features.errors import FeatureError, require_columns, require_zone
 from ml_assets.features.parquet import broken_file
 from ml_assets.features.sharding import frame_bytes, free_bytes, join_in_shards, rounds
+
+if TYPE_CHECKING:
+    from polars._typing import EngineType
 
 # Names of our own helper columns; columns of the caller never meet them in one frame.
 ROW, MOMENT, CREATED, RANK, HAPPENED = "__row", "__moment", "__created", "__rank", "__happened"
@@ -240,13 +243,14 @@ def _in_shards(asked: pl.DataFrame, side: _Side, shards: int) -> pl.DataFrame:
 
 
 def _count(side: _Side) -> int:
-    known = side.view.rows
-    return int(side.view.frame.select(pl.len()).collect(engine="streaming").item()) if known is None else known
+    if side.view.rows is not None:
+        return side.view.rows
+    return int(_collected(side.view.frame.select(pl.len()), side, engine="streaming").item())
 
 
-def _collected(plan: pl.LazyFrame, side: _Side) -> pl.DataFrame:
+def _collected(plan: pl.LazyFrame, side: _Side, *, engine: EngineType = "in-memory") -> pl.DataFrame:
     try:
-        return plan.collect(engine="in-memory")
+        return plan.collect(engine=engine)
     except pl.exceptions.PolarsError as error:
         raise _unreadable(side, error) from error
 
