@@ -15,11 +15,12 @@ from polars.testing import assert_frame_equal
 
 from ml_assets.defs.flights.feature_views import compute as computing
 from ml_assets.features.point_in_time import FeatureError
-from ml_assets.features.retrieval import ViewSchema, apply, historical_features, view_schemas
+from ml_assets.features.retrieval import ViewSchema, applied_repo, apply, historical_features, view_schemas
 from ml_assets.lake import Lake
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "flight_delay_v2"
+REQUEST = ("event_timestamp", "distance", "scheduled_duration", "planned_departures")
 START = datetime(2013, 1, 5, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
 
@@ -150,6 +151,15 @@ def test_declarations_fit_what_is_computed(applied: Path) -> None:
         assert computed == {**declared.keys, **declared.features}, name
 
 
+def test_request_time_features_are_declared_with_units_and_what_they_read(applied: Path) -> None:
+    service = applied_repo(applied).services[SERVICE]
+    (view,) = service.on_demand
+    assert all(item.description for item in view.outputs)
+    assert [item.name for item in view.request] == list(REQUEST)
+    assert view.hidden == ()  # the service asks for all stored views whole
+    assert "departure_context" not in service.views
+
+
 def test_every_view_and_feature_is_described_and_owned(applied: Path) -> None:
     from feast import FeatureStore
 
@@ -178,6 +188,9 @@ def test_feasts_own_command_applies_a_fresh_clone_and_then_finds_nothing_to_do(r
         run = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", command]
         return subprocess.run(run, cwd=repo, env=environment, check=True, capture_output=True, text=True).stdout
 
-    assert "Created feature service flight_delay_v2" in feast("apply")
-    assert "feature view" not in feast("plan")
+    planned = feast("plan")
+    assert "Created feature service flight_delay_v2" in planned
+    assert "Created on demand feature view departure_context" in planned
+    feast("apply")
+    assert "No changes to registry" in feast("plan")
     assert len(view_schemas(repo, service=SERVICE)) == 7
