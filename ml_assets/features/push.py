@@ -199,7 +199,7 @@ class _Column:
             if self.nulls:
                 return None
             raise ValueError("is null; every row needs one")
-        found = _read(value, self.declared)
+        found = read_value(value, self.declared)
         if self.past and found > now:
             raise ValueError(
                 f"is after now, {now.isoformat()}; send what has happened, or correct the producer's clock"
@@ -221,9 +221,9 @@ def _checked(
             try:
                 found[name].append(column.read(_present(row, column), now))
             except ValueError as error:
-                faults.append(Fault(number, name, _told(row.get(name)) if name in row else "", str(error)))
+                faults.append(Fault(number, name, told(row.get(name)) if name in row else "", str(error)))
         faults += [
-            Fault(number, str(name), _told(row[name]), f"is no column of the source; it has {list(columns)}")
+            Fault(number, str(name), told(row[name]), f"is no column of the source; it has {list(columns)}")
             for name in row
             if name not in columns
         ]
@@ -261,7 +261,8 @@ def _present(row: Mapping[str, Any], column: _Column) -> Any:
     return row.get(column.name)
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
+    """Return a value as messages show it: on one line, and not too long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
@@ -274,7 +275,8 @@ def _inner(declared: str) -> str | None:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _read(value: Any, declared: str) -> Any:
+def read_value(value: Any, declared: str) -> Any:
+    """Return a value, as JSON or Python has it, in the type that Feast calls `declared`; `ValueError` says what is wrong with it."""
     inner = _inner(declared)
     if inner is None:
         return READERS[declared](value)

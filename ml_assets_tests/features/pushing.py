@@ -70,3 +70,12 @@ def push_until_killed(folder: Path, first: int) -> None:
             event = number / 3600
             pusher.push(SOURCE, [row(f"k{number % 5}", event, x=float(number))], now=NOW)
             file.write(f"{number}\n".encode())
+
+
+def serving(folder: Path, port: int) -> None:
+    """Serve `PLAIN` until the process is told to end."""
+    from ml_assets.features.server import create_app, serve
+
+    retrieval.applied_repo = lambda _: compiled(PLAIN)  # type: ignore[assignment]
+    app = create_app(folder, lake_url=str(folder / "lake"), online_url=str(folder / "online.db"), clock=lambda: NOW)
+    serve(app, port=port)
