@@ -19,6 +19,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ml_assets.features import retrieval, server
 from ml_assets.features.compiled import CompiledRepo, CompiledService
@@ -152,6 +154,48 @@ def test_a_body_that_is_no_push_is_refused(client: TestClient, body: bytes, fiel
     found = client.post("/push", content=body, headers=JSON)
     assert found.status_code == 422
     assert any(field in one["field"] for one in found.json()["detail"]), found.json()
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["p", "2013-01-01"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+pushed_rows = st.lists(
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(["k", "x", "n", "event_timestamp", "created_timestamp"], json_values)
+    ),
+    max_size=2,
+)
+odd_bodies = st.one_of(
+    json_values,
+    st.fixed_dictionaries({"push_source_name": st.just(SOURCE), "rows": pushed_rows | json_values}),
+    st.fixed_dictionaries({"entities": st.fixed_dictionaries({"k": st.lists(json_values, max_size=2)})}),
+).map(lambda body: json.dumps(body).encode())
+worst_bodies = [
+    b"[" * 100_000,
+    b'{"rows": ' + b"9" * 5_000 + b"}",
+    b"\xff\xfe",
+    b'{"entities": {"k": ["\\ud800"]}}',
+    b"",
+    b"null",
+]
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(odd_bodies, st.sampled_from(worst_bodies), st.binary(max_size=20)),
+    st.sampled_from(["/push", "/features/all"]),
+)
+def test_no_body_breaks_it(client: TestClient, body: bytes, path: str) -> None:
+    found = client.post(path, content=body, headers=JSON)  # what the application raises would be raised here
+    assert found.status_code in (200, 400, 422)
+    json.loads(found.content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 @pytest.mark.parametrize(
