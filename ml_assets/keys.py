@@ -43,11 +43,6 @@ def online(view: str) -> str:
     return f"{FEATURE_STORE}/online/{view}"
 
 
-def served(service: str) -> str:
-    """Return the asset of a feature service's logged online requests."""
-    return f"{FEATURE_STORE}/served/{service}"
-
-
 def problem(name: str, part: str) -> str:
     """Return a table or asset of one problem, such as `flight_delay/training_set`."""
     return f"{name}/{part}"

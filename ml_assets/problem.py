@@ -104,10 +104,22 @@ class Drift(dg.Model, dg.Resolvable):
     share: float = 0.3
 
 
+class Served(dg.Model, dg.Resolvable):
+    """How the requests that were answered online are held against the point-in-time join."""
+
+    days: int = Field(default=7, description="requests of this many days back are replayed")
+    lag_minutes: float = Field(default=60, description="so long a row may take to go online after it became known")
+    late_share: float = Field(
+        default=0.01,
+        description="share of requests that a training set of today may contradict, because rows came late",
+    )
+
+
 class Monitoring(dg.Model, dg.Resolvable):
     """What is watched once the model is in use."""
 
     drift: Drift = Drift()
+    served: Served = Served()
     cron: str = "0 7 * * 1"
     tolerance: float = Field(
         default=0.03, description="realised metric below the test's by more than this is a warning"
@@ -141,7 +153,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     ```
 
     Gives the assets `<name>/observations`, `training_set`, `candidates/*`, `challenger`, `evaluation_report`, `bundle`, `champion`,
-    `predictions`, `drift_report`, `performance_report`, with their checks, and the schedules that keep them current.
+    `predictions`, `drift_report`, `performance_report`, `served_requests`, with their checks, and the schedules that keep them current.
     """
 
     name: str
@@ -191,6 +203,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.development.assets import candidate_asset, challenger_asset
         from ml_assets.evaluation.assets import evaluation_asset
         from ml_assets.features.assets import training_set_asset
+        from ml_assets.features.online.assets import served_asset
         from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
         from ml_assets.packaging.assets import bundle_asset, champion_asset
         from ml_assets.preparation.assets import observations_asset
@@ -207,6 +220,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
                 predictions_asset(self),
                 drift_asset(self),
                 performance_asset(self),
+                served_asset(self),
             ],
             schedules=schedules(self),
         )

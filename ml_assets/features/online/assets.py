@@ -1,7 +1,8 @@
 """The online side in Dagster: what changed goes online, and a check compares it with the offline join."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -9,7 +10,11 @@ from ml_assets import keys
 from ml_assets.resources.partitions import daily, of_run, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource
 
-PARITY = "parity"
+if TYPE_CHECKING:
+    from ml_assets.problem import MlProblem
+
+PARITY, REPLAYED = "parity", "replayed"
+MOST_REQUESTS = 10_000  # the newest ones, in one replay
 
 
 def online_asset(view: str, *, days: str | None, owners: Sequence[str]) -> dg.AssetsDefinition:
@@ -53,6 +58,82 @@ def online_asset(view: str, *, days: str | None, owners: Sequence[str]) -> dg.As
         return dg.MaterializeResult(metadata=_told(done), check_results=[_checked(found)])
 
     return online
+
+
+def served_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/served_requests`: what was answered online, held against what a training set would get.
+
+    Its check `replayed` blocks. Without requests there is nothing to judge, and the check says so as a warning.
+    """
+    asset, declared, service = (
+        keys.problem(problem.name, "served_requests"),
+        problem.monitoring.served,
+        problem.features.service,
+    )
+
+    @dg.asset(
+        key=asset.split("/"),
+        description="Requests that were answered online, replayed through the point-in-time join: each value as it was known then.",
+        deps=[upstream(keys.online(view)) for view in problem.features.views],
+        group_name=keys.MONITORING,
+        owners=list(problem.owners),
+        kinds={"feast", "polars"},
+        tags={"stage": keys.MONITORING},
+        check_specs=[
+            dg.AssetCheckSpec(
+                name=REPLAYED,
+                asset=asset.split("/"),
+                blocking=True,
+                description=f"The answers of the last {declared.days} days are those of the join; at most {declared.late_share:.1%} are "
+                "contradicted by what came late.",
+            )
+        ],
+    )
+    def served_requests(
+        context: dg.AssetExecutionContext, feature_store: FeatureStoreResource, clock: ClockResource
+    ) -> dg.MaterializeResult:
+        from ml_assets.features.online.replay import replay
+        from ml_assets.features.served import ServedLog
+
+        now = clock.open().now()
+        days = [keys.day(now - timedelta(days=back)) for back in range(declared.days + 1)]
+        served = ServedLog(feature_store.lake, service).read(days=days, most=MOST_REQUESTS)
+        if served is None:
+            return dg.MaterializeResult(
+                metadata={"dagster/row_count": 0}, check_results=[_nothing_served(declared.days)]
+            )
+        outcomes = replay(
+            feature_store.online(),
+            service,
+            served,
+            lag=timedelta(minutes=declared.lag_minutes),
+            late_share=declared.late_share,
+        )
+        return dg.MaterializeResult(metadata={"dagster/row_count": served.height}, check_results=[_replayed(outcomes)])
+
+    return served_requests
+
+
+def _nothing_served(days: int) -> dg.AssetCheckResult:
+    """Say that the check does not apply: no pass, and nothing to stop for."""
+    return dg.AssetCheckResult(
+        check_name=REPLAYED,
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"not applicable: in the last {days} days no request was answered online",
+    )
+
+
+def _replayed(outcomes: Sequence[Any]) -> dg.AssetCheckResult:
+    red = [one.reason() for one in outcomes if not one.green]
+    page = "\n\n".join(f"### {one.view}: {one.compared} compared\n\n{one.markdown()}" for one in outcomes)
+    return dg.AssetCheckResult(
+        check_name=REPLAYED,
+        passed=not red,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(red) or None,
+        metadata={"views": dg.MetadataValue.md(page)},
+    )
 
 
 def _told(done: Any) -> Mapping[str, Any]:
