@@ -164,6 +164,8 @@ class Script:
         for view in self.declared.views:
             with self.part(keys.feature_view(view["name"])):
                 make_view(self, view)
+            with self.part(keys.online(view["name"])):
+                bring_online(self, view)
         with self.part(self.declared.table("observations")):
             make_observations(self)
 
@@ -280,15 +282,20 @@ def clean_source(script: Script, source: Mapping[str, Any]) -> None:
 
 
 def make_view(script: Script, view: Mapping[str, Any]) -> None:
-    """Compute one feature view."""
-    from ml_assets.features.views import compute_view, view_suite
+    """Compute one feature view, hold it against Feast's declaration, and describe it."""
+    from ml_assets.features.retrieval import applied_repo, apply
+    from ml_assets.features.views import compute_view, declaration_verdict, freshness, view_suite
     from ml_assets.preparation.writing import write_checked
 
+    apply(script.places.feature_repo)
+    repo = applied_repo(script.places.feature_repo)
     lake, source, table = script.places.lake, view["source"], keys.feature_view(view["name"])
     days = script.days if view.get("partitioned", True) else None
     reach = range(view.get("lookback_days", 0) + 1)
     sources = days and sorted({keys.before(day, back) for day in days for back in reach})
-    frame = compute_view(load(view["compute"]), lake.scan(source, sources), time_zone=script.declared.time_zone)
+    rows = lake.scan(source, sources)
+    frame = compute_view(load(view["compute"]), rows, time_zone=script.declared.time_zone)
+    declaration = declaration_verdict(view["name"], frame, repo.views.get(view["name"]), entity=view["entity"])
     written = write_checked(
         lake,
         table,
@@ -298,8 +305,43 @@ def make_view(script: Script, view: Mapping[str, Any]) -> None:
         partitions=days,
         inputs={source: lake.version(source, sources)},
         code_version=code_version(view["compute"]),
+        besides=[declaration],
     )
     require_green(table, written)
+    if hours := view.get("fresh_within_hours"):
+        freshness(lake, table, now=script.places.now, within_hours=hours)
+    describe(script, view, repo, frame, rows)
+
+
+def describe(script: Script, view: Mapping[str, Any], repo: Any, frame: pl.DataFrame, rows: pl.LazyFrame) -> None:
+    """Write a page on the view: statistics, distributions, and what it is computed from."""
+    from ml_assets.features import catalog
+    from ml_assets.preparation.writing import PARTITION
+
+    own = frame.filter(pl.col(PARTITION).is_in(list(script.days))) if view.get("partitioned", True) else frame
+    features = catalog.features_of(own, view["entity"])
+    lineage = catalog.lineage(load(view["compute"]), rows, features, view["entity"])
+    pages = catalog.page(repo, view["name"], own, features)
+    pages["lineage"] = catalog.lineage_table(repo, view["name"], view["source"], lineage)
+    folder = script.places.data / "reports" / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{view['name']}.md").write_text("\n\n".join(pages.values()))
+
+
+def bring_online(script: Script, view: Mapping[str, Any]) -> None:
+    """Bring one view online, and compare it with the offline join."""
+    from ml_assets.features.online.materialize import materialize
+    from ml_assets.features.online.parity import parity
+    from ml_assets.features.online.place import OnlineSide
+
+    places, days = script.places, script.days if view.get("partitioned", True) else None
+    side = OnlineSide.open(places.feature_repo, lake_url=places.lake.url)
+    source = side.source(view["name"])
+    materialize(source, side.backend, now=places.now, partitions=days)
+    found = parity(source, side.backend, now=places.now)
+    side.backend.tell(view["name"], found.reason())
+    if not found.green:
+        raise RedError(found.reason())
 
 
 def make_observations(script: Script) -> None:
