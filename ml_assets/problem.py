@@ -146,7 +146,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
       observations:
         key: [flight_id]
         query: SELECT flight_id, carrier, event_timestamp, label, label_timestamp FROM clean_flights
-      features: {service: flight_delay_v1, views: [origin_weather, carrier_history]}
+      features: {service: flight_delay_v2, views: [origin_weather, carrier_history]}
       split: {train: 8mo, validation: 1mo, test: 1mo}
       candidates: [baseline, random_forest, xgboost, svm, neural]
       success: {metric: roc_auc, at_least: 0.68, beats_baseline_by: 0.02, slices: [origin, carrier]}

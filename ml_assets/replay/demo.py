@@ -15,6 +15,7 @@ from typing import Any
 from ml_assets import keys
 from ml_assets.lake import Store
 from ml_assets.replay.faults import FAULTS
+from ml_assets.replay.requests import ask
 from ml_assets.replay.world import FIRST_DAY, LAST_DAY, World, delivered_at
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import setting
@@ -144,6 +145,12 @@ def _week(root: Path, running: Any, say: _Progress, number: int, last: date) -> 
     deliver(root, last, faults=number == FAULTY_WEEK and not known)
     _wait(lambda: running.idle() and not places.ledger.unseen(places.landing.objects()), f"the week up to {last}")
     say.line(f"week {number} of {len(weeks())}, up to {last}: {headline(root, PROBLEM)}")
+    ask(
+        Path(setting("ML_ASSETS_FEATURE_REPO", root)),
+        places.lake,
+        keys.day(last),
+        clock=resources(root)["clock"].open().now,
+    )
 
 
 def _summary(told: str, url: str, ui: bool, seconds: float) -> None:
