@@ -122,9 +122,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "compared"),
     [
-        ("training_set", "rows × 46 columns are equal"),
+        ("training_set", "rows × 50 columns are equal"),
         ("feature_store", "300 rows × 33 columns are equal"),
-        ("feature_store_curve", "results of 4 cells are equal"),
+        ("feature_store_curve", "results of 2 cells are equal"),
         ("larger_than_memory", "3,000 rows × 11 columns are equal"),
         ("online", "25 answers are equal"),
         ("online_increment", "10 entities' rows are equal"),
