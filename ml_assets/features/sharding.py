@@ -23,6 +23,7 @@ PEAK = 4
 # Fewer bytes than this per shard make so many files that they take more memory than the rows.
 SMALLEST = 32 * 2**20
 MOST_SHARDS = 256
+CONTAINER = Path("/sys/fs/cgroup")  # where the kernel says what the container may hold
 # A guess, on the safe side: short text lies in its 16 bytes, and Parquet does not tell how long the rest is.
 TEXT_BYTES, LIST_BYTES = 48, 128
 
@@ -42,10 +43,10 @@ def usable_memory() -> int:
     import psutil
 
     free = psutil.virtual_memory().available
-    most = Path("/sys/fs/cgroup/memory.max")
+    most = CONTAINER / "memory.max"
     text = most.read_text().strip() if most.is_file() else "max"
     if text != "max":
-        free = min(free, max(0, int(text) - int(most.with_name("memory.current").read_text())))
+        free = min(free, max(0, int(text) - int((CONTAINER / "memory.current").read_text())))
     return int(_held() + 0.7 * free)
 
 
