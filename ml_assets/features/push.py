@@ -2,6 +2,8 @@
 
 No Feast is imported: what the views are comes from the applied repository. Rows are pushed to a push source, and reach every view that has
 it. A crash between log and online store loses nothing: the next materialization writes online what the log has.
+
+Pushes that come while others are being written wait for them, and are then written together: one file, one transaction.
 """
 
 from __future__ import annotations
@@ -9,13 +11,16 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -62,7 +67,10 @@ class PushError(FeatureError):
 
 @dataclass(frozen=True)
 class PushReceipt:
-    """What an acknowledged push did: rows pushed, how many of them the log did not have yet, and the views they went to."""
+    """What an acknowledged push did: rows pushed, how many of them were new, and the views they went to.
+
+    Of a push that is repeated as it was nothing is new; when it was written together with others it counts as new again.
+    """
 
     rows: int
     new: int
@@ -77,6 +85,8 @@ class Pusher:
         self._repo, self._lake_url, self._backend = repo, lake_url.rstrip("/"), backend
         self._targets: Mapping[str, list[_Target]] = {}
         self._looked = -math.inf
+        self._lock = threading.Lock()
+        self._writers: dict[str, _Writer] = {}
 
     def push(self, source: str, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> PushReceipt:
         """Store rows and return when they are durable and online.
@@ -88,13 +98,10 @@ class Pusher:
         """
         targets = self._known(source)
         columns = _checked(source, targets, rows, now)
-        frames = [target.frame(columns, len(rows), now) for target in targets]
-        packed = [target.packing.pack_all(frame) for target, frame in zip(targets, frames, strict=True)]
-        parts = list(zip(targets, frames, packed, strict=True))
-        new = max(target.keep(frame, texts, now) for target, frame, texts in parts)
-        for target, frame, texts in parts:
-            self._backend.apply(target.view.name, Change(target.online(frame, texts)))
-        return PushReceipt(len(rows), new, tuple(target.view.name for target in targets))
+        with self._lock:
+            writer = self._writers.setdefault(source, _Writer(self._backend))
+        new = writer.write(_Push(targets, columns, len(rows)), now)
+        return PushReceipt(len(rows), min(new, len(rows)), tuple(target.view.name for target in targets))
 
     def sources(self) -> dict[str, list[str]]:
         """Return the names of the views of each push source."""
@@ -143,25 +150,21 @@ class _Target:
         found += [_Column(name, dtype) for name, dtype in self.view.features.items()]
         found.append(_Column(declared.event_timestamp, TIME_TYPE, nulls=False, past=True))
         if declared.created_timestamp:
-            found.append(_Column(declared.created_timestamp, TIME_TYPE, past=True, optional=True))
+            found.append(_Column(declared.created_timestamp, TIME_TYPE, nulls=False, past=True, optional=True))
         return {column.name: column for column in found}
 
-    def frame(self, columns: Mapping[str, list[Any]], height: int, now: datetime) -> pl.DataFrame:
-        """Return the checked columns of this view as a frame, under the declared names, with times of creation."""
-        series = {
-            name: pl.Series(name, columns.get(name, [None] * height), dtype=column.dtype, strict=True)
-            for name, column in self.columns.items()
-        }
-        frame = pl.DataFrame(series)
-        created = self.view.declared.created_timestamp
-        return frame.with_columns(pl.col(created).fill_null(now.astimezone(UTC))) if created else frame
+    def frame(self, columns: Mapping[str, list[Any]]) -> pl.DataFrame:
+        """Return the checked columns of this view as a frame, under the declared names."""
+        return pl.DataFrame(
+            {name: pl.Series(name, columns[name], dtype=item.dtype, strict=True) for name, item in self.columns.items()}
+        )
 
-    def keep(self, frame: pl.DataFrame, packed: Sequence[str], now: datetime) -> int:
+    def keep(self, frame: pl.DataFrame, packed: Sequence[str], received_at: datetime) -> int:
         """Append the rows to the log, under the table's own names, and return how many are new."""
         declared = self.view.declared
         stored = dict(declared.keys) | {feature.name: feature.column for feature in declared.features}
         return self.log.append(
-            frame.rename(stored), event_timestamp=declared.event_timestamp, received_at=now, packed=packed
+            frame.rename(stored), event_timestamp=declared.event_timestamp, received_at=received_at, packed=packed
         )
 
     def online(self, frame: pl.DataFrame, packed: Sequence[str]) -> list[OnlineRow]:
@@ -174,12 +177,70 @@ class _Target:
         return [OnlineRow(*row) for row in zip(keys, events, created, [PUSHED] * frame.height, packed, strict=True)]
 
 
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+class _Push(NamedTuple):
+    """A checked push: the views that it goes to, and its rows by column."""
+
+    targets: list[_Target]
+    columns: Mapping[str, list[Any]]
+    height: int
+
+
+@dataclass
+class _Group:
+    """Pushes that are written together, and the outcome that they wait for: the number of new rows."""
+
+    pushes: list[_Push] = field(default_factory=list)
+    received_at: datetime | None = None
+    outcome: Future[int] | None = None
+
+
+class _Writer:
+    """Writes the pushes of one source, one group after the other; what comes meanwhile is the next group."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._lock, self._open = backend, threading.Lock(), _Group()
+        self._thread = ThreadPoolExecutor(1)
+
+    def write(self, push: _Push, now: datetime) -> int:
+        """Return the number of new rows in the push's group when it is durable and online; raises what writing raises."""
+        with self._lock:
+            group = self._open
+            group.pushes.append(push)
+            group.received_at = max(group.received_at or now, now)
+            if group.outcome is None:
+                group.outcome = self._thread.submit(self._write, group)
+        return group.outcome.result()
+
+    def _write(self, group: _Group) -> int:
+        with self._lock:
+            self._open = _Group()
+        assert group.received_at
+        # one after the other where a repository was applied anew between two pushes
+        alike = groupby(group.pushes, key=lambda push: id(push.targets))
+        return sum(self._write_alike(list(pushes), group.received_at) for _, pushes in alike)
+
+    def _write_alike(self, pushes: Sequence[_Push], received_at: datetime) -> int:
+        targets, new, changes = pushes[0].targets, 0, {}
+        columns = {name: [*chain.from_iterable(push.columns[name] for push in pushes)] for name in pushes[0].columns}
+        for target in targets:
+            frame = target.frame(columns)
+            packed = target.packing.pack_all(frame)
+            new = max(new, target.keep(frame, packed, received_at))
+            changes[target.view.name] = Change(target.online(frame, packed))
+        for view, change in changes.items():
+            self._backend.apply(view, change)
+        return new
+
+
 # -- checking ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Column:
-    """What a pushed field must be. `past`: a time that is not after now. `optional`: it may be left out."""
+    """What a pushed field must be. `past`: a time that is not after now. `optional`: it may be left out, and is now then."""
 
     name: str
     declared: str
@@ -198,6 +259,8 @@ class _Column:
         if value is None:
             if self.nulls:
                 return None
+            if self.optional:
+                return now.astimezone(UTC)
             raise ValueError("is null; every row needs one")
         found = read_value(value, self.declared)
         if self.past and found > now:

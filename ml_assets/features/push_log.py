@@ -65,8 +65,11 @@ class PushLog:
             time.dt.strftime("%Y-%m-%d").alias(DAY),
         ).unique(maintain_order=True)
         parts = stamped.partition_by(DAY, as_dict=True, include_key=False, maintain_order=True)
-        with ThreadPoolExecutor(min(8, len(parts) or 1)) as pool:  # waiting for the disk or the network
-            return sum(pool.map(self._append, [str(day) for (day,) in parts], parts.values()))
+        days = [str(day) for (day,) in parts]
+        if len(days) < 2:
+            return sum(map(self._append, days, parts.values()))
+        with ThreadPoolExecutor(min(8, len(days))) as pool:  # waiting for the disk or the network
+            return sum(pool.map(self._append, days, parts.values()))
 
     def _append(self, day: str, part: pl.DataFrame) -> int:
         new = self._files.write(day, content_hash(part.drop(RECEIVED))[:20], part)
