@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     features.add_argument("--json", action="store_true", help="for programs")
     features.set_defaults(run=_features)
+    server = commands.add_parser("feature-server", help="take pushes and answer with online features, over HTTP")
+    server.add_argument("--host", default="127.0.0.1", help="default %(default)s; others need ML_ASSETS_API_KEY_HASHES")
+    server.add_argument("--port", type=int, default=6566, help="default %(default)s")
+    server.set_defaults(run=_feature_server)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -95,6 +99,20 @@ def _features(given: argparse.Namespace) -> None:
     places = resources(ROOT)
     found = catalog(places["feature_store"].declared(), places["lake"].open())
     print(json.dumps([entry.to_dict() for entry in found], indent=1) if given.json else as_text(found))
+
+
+def _feature_server(given: argparse.Namespace) -> None:
+    from ml_assets.features.guard import HASHES_VARIABLE
+    from ml_assets.features.server import create_app, serve
+    from ml_assets.resources.environment import resources
+    from ml_assets.resources.local import require_free
+
+    require_free(given.port)
+    places = resources(ROOT)
+    store, hashes = places["feature_store"], [one for one in os.environ.get(HASHES_VARIABLE, "").split(",") if one]
+    store.declared()  # brings the registry up to date, or says why not, before anybody asks
+    app = create_app(Path(store.repo), lake_url=store.lake, clock=places["clock"].open().now, api_keys=hashes)
+    serve(app, host=given.host, port=given.port, api_keys=hashes)
 
 
 def _replay(given: argparse.Namespace) -> None:

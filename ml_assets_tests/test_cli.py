@@ -53,7 +53,7 @@ def test_replay_refuses_a_day_that_it_does_not_have(
     assert not (deployment / "landing").exists()
 
 
-@pytest.mark.parametrize("command", ["demo", "ui"])
+@pytest.mark.parametrize("command", ["demo", "ui", "feature-server"])
 def test_a_taken_port_is_named_before_anything_is_made(
     deployment: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
