@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from entities import aircraft, carrier, dest, origin
-from feast import Entity, FeatureView, Field, FileSource, RequestSource
+from feast import Entity, FeatureView, Field, FileSource, PushSource, RequestSource
 from feast.types import Float64, String, UnixTimestamp
 
 from ml_assets.features.on_demand import on_demand_view
@@ -38,9 +38,14 @@ def feature_view(
     description: str,
     features: dict[str, str],
     tags: dict[str, str],
+    *,
+    pushed_by: str = "",
 ) -> FeatureView:
-    """Return a view over the lake table of the same name, whose `features` (name to description) are all Float64."""
-    source = FileSource(
+    """Return a view over the lake table of the same name, whose `features` (name to description) are all Float64.
+
+    With `pushed_by`, rows may also be pushed to the push source of that name, between the files.
+    """
+    table = FileSource(
         name=name,
         path=lake_table(name),
         timestamp_field="event_timestamp",
@@ -55,7 +60,7 @@ def feature_view(
         entities=entities,
         ttl=ttl,
         schema=[*keys, *fields],
-        source=source,
+        source=PushSource(name=pushed_by, batch_source=table, owner=OWNER) if pushed_by else table,
         description=description,
         owner=OWNER,
         tags=tags,
@@ -79,6 +84,7 @@ origin_weather = feature_view(
         "visib": "Visibility, miles.",
     },
     {"kind": "weather"},
+    pushed_by="weather_reports",  # stations report more often than the daily file comes
 )
 
 origin_congestion = feature_view(
