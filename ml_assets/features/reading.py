@@ -111,9 +111,7 @@ def _view_join(view: DeclaredView, asked: Period, path: str, as_known_at: dateti
     where = f"feature view {view.name!r}"
     first = asked.first - view.ttl if asked.first and view.ttl else None
     period = Period(view.event_timestamp, first, asked.last)
-    found = (
-        _Scanned(scan_with_pushed(path, where, period, as_known_at)) if view.pushed else _scanned(path, where, period)
-    )
+    found = _scanned_with_pushed(path, where, period, as_known_at) if view.pushed else _scanned(path, where, period)
     schema = found.frame.collect_schema()
     _require_declared_kinds(view, schema)
     return ViewJoin(
@@ -215,16 +213,20 @@ def scan_with_pushed(
 
     With `as_known_at` what was pushed later does not exist. Of a path outside a lake nothing is pushed.
     """
+    return _scanned_with_pushed(path, where, period, as_known_at).frame
+
+
+def _scanned_with_pushed(path: str, where: str, period: Period | None, as_known_at: datetime | None) -> _Scanned:
     found = lake_table(path)
     pushed = PushLog(found[0].url, found[1]).scan(period=period, as_known_at=as_known_at) if found else None
     if pushed is None:
-        return scan(path, where, period)
+        return _scanned(path, where, period)
     if found and not found[0].store.folders(found[1]):
-        return pushed
+        return _Scanned(pushed)
     rows = scan(path, where, period)
     schema, there = rows.collect_schema(), pushed.collect_schema()
     columns = [pl.col(name).cast(dtype) for name, dtype in schema.items() if name in there]
-    return pl.concat([pushed.select(*columns, RECEIVED), rows], how="diagonal")
+    return _Scanned(pl.concat([pushed.select(*columns, RECEIVED), rows], how="diagonal"))
 
 
 def existing(rows: pl.LazyFrame, created: str | None, as_known_at: datetime | None, where: str) -> pl.LazyFrame:
