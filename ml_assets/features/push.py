@@ -107,6 +107,10 @@ class Pusher:
         """Return the names of the views of each push source."""
         return {source: [target.view.name for target in targets] for source, targets in self._current().items()}
 
+    def compact(self, *, now: datetime) -> int:
+        """Merge the logs' small files of past days, see `PushLog.compact`; return how many were merged or removed."""
+        return sum(target.log.compact(now=now) for targets in self._current().values() for target in targets)
+
     def _known(self, source: str) -> list[_Target]:
         targets = self._current()
         if source not in targets:

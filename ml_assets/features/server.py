@@ -38,6 +38,7 @@ from ml_assets.features.served import ServedLog, asked_types, served_rows, serve
 
 MOST_ENTITIES = 10_000
 FLUSH_EVERY = 1.0  # seconds between looks at the logs
+COMPACT_EVERY = 3600.0  # seconds between looks at what was pushed on past days
 UNREACHABLE = (OSError, sqlite3.Error, RedisError)
 
 
@@ -159,6 +160,11 @@ class FeatureServer:
             if log.due() or not due:
                 log.flush()
 
+    def compact(self) -> int:
+        """Merge the small files of what was pushed on past days; see `Pusher.compact`."""
+        self._current()
+        return self._pusher.compact(now=self._clock())
+
     def logged(self) -> dict[str, dict[str, int]]:
         """Return for each service how many rows were written, wait, were dropped, and how many writes failed."""
         return {
@@ -278,7 +284,7 @@ def create_app(
     app = FastAPI(
         title="Feature server",
         description="Pushes rows to feature views, durably, and answers with online features.",
-        lifespan=lambda _: _flushing(server),
+        lifespan=lambda _: _housekeeping(server),
         responses={401: {"description": "No valid API key"}, 403: {"description": "Not from this machine"}},
     )
     app.state.server = server
@@ -355,18 +361,20 @@ def _add_errors(app: FastAPI) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _flushing(server: FeatureServer) -> AsyncIterator[None]:
-    """Write the logs while the server runs and once more when it ends. A failed write is tried again, and never ends the server."""
+async def _housekeeping(server: FeatureServer) -> AsyncIterator[None]:
+    """Write the logs while the server runs and once more when it ends, and merge old files. What fails is tried again later."""
 
-    async def keep_flushing() -> None:
+    async def again(every: float, work: Callable[[], object]) -> None:
         while True:
-            await asyncio.sleep(FLUSH_EVERY)
-            await asyncio.gather(asyncio.to_thread(server.flush, due=True), return_exceptions=True)
+            await asyncio.sleep(every)
+            await asyncio.gather(asyncio.to_thread(work), return_exceptions=True)
 
-    task = asyncio.create_task(keep_flushing())
+    flushing = asyncio.create_task(again(FLUSH_EVERY, lambda: server.flush(due=True)))
+    compacting = asyncio.create_task(again(COMPACT_EVERY, server.compact))
     yield
-    task.cancel()
-    await asyncio.gather(task, asyncio.to_thread(server.flush), return_exceptions=True)
+    flushing.cancel()
+    compacting.cancel()
+    await asyncio.gather(flushing, compacting, asyncio.to_thread(server.flush), return_exceptions=True)
 
 
 def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 6566, api_keys: Collection[str] = ()) -> None:

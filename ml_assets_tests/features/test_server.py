@@ -368,6 +368,22 @@ def test_a_log_that_cannot_be_written_disturbs_nobody(
         assert client.get("/health").json()["served"]["all"] == {"written": 1, "waiting": 0, "dropped": 0, "failed": 2}
 
 
+def test_what_was_pushed_on_past_days_is_merged_while_it_runs(
+    start: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "COMPACT_EVERY", 0.01)
+    with start() as client:
+        for number in range(3):
+            push(client, row("p", number, float(number)))
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not list((tmp_path / "lake").rglob("merged-*")):
+            time.sleep(0.02)
+    assert len(list((tmp_path / "lake").rglob("merged-*"))) >= 1
+    logged = PushLog(str(tmp_path / "lake"), "features/v").scan()
+    assert logged is not None
+    assert sorted(logged.collect()["x"]) == [0.0, 1.0, 2.0]
+
+
 def test_pushes_and_questions_at_once(client: TestClient, tmp_path: Path) -> None:
     def work(number: int) -> int:
         if number % 2:

@@ -52,6 +52,13 @@ def test_an_overwritten_object_has_another_generation(store: Store) -> None:
     assert store.objects() == [second]
 
 
+def test_a_folder_can_be_settled_whatever_is_in_it(store: Store) -> None:
+    store.write("deep/er/a", b"1")
+    for folder in ("deep/er", "deep"):
+        store.settle(folder)
+    assert store.names() == ["deep/er/a"]
+
+
 def test_a_precondition_protects_what_is_there(store: Store) -> None:
     store.write("a", b"mine", expect="absent")
     with pytest.raises(PreconditionFailed, match="exists already; read it and decide again"):
