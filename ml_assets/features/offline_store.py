@@ -565,7 +565,7 @@ def _push(log: PushLog, rows: pl.DataFrame, view: FeatureView, now: datetime) ->
     """Append what Feast pushes, whose columns have the declared names; times without a zone are UTC, as in Feast."""
     declared = declared_view(view, [field.name for field in view.features])
     names = dict(declared.keys) | {feature.name: feature.column for feature in declared.features}
-    rows = rows.rename(names, strict=False)
+    rows = _with_times(rows.rename(names, strict=False), [declared.event_timestamp, declared.created_timestamp])
     utc = {
         name: pl.col(name).dt.replace_time_zone("UTC")
         for name, dtype in rows.schema.items()
@@ -583,6 +583,15 @@ def _push(log: PushLog, rows: pl.DataFrame, view: FeatureView, now: datetime) ->
     packing = Packing({feature.name: feature.declared for feature in declared.features})
     packed = packing.pack_all(rows.rename({stored: name for name, stored in names.items()}))
     log.append(rows, event_timestamp=declared.event_timestamp, received_at=now, packed=packed)
+
+
+def _with_times(rows: pl.DataFrame, columns: Sequence[str | None]) -> pl.DataFrame:
+    """Return the rows with times that came as text, as `feast serve` passes them on, in UTC; `FeatureError` for other text."""
+    written = [name for name in columns if name and rows.schema.get(name) == pl.String]
+    try:
+        return rows.with_columns(pl.col(name).str.to_datetime(time_unit="us", time_zone="UTC") for name in written)
+    except pl.exceptions.PolarsError as error:
+        raise FeatureError(f"rows to push: a value of {written} is no time; write 2013-11-03T12:00:00Z") from error
 
 
 def _now(config: RepoConfig) -> datetime:

@@ -114,7 +114,9 @@ class ViewPlan:
     def pack(self, asked: Mapping[str, Sequence[Any]]) -> list[str]:
         """Return the packed key of each row."""
         if len(self.keys) == 1:
-            return [pack_key((value,)) for value in asked[self.keys[0][0]]]
+            values = asked[self.keys[0][0]]
+            packed = {value: pack_key((value,)) for value in set(values)}  # many rows ask for the same few entities
+            return [packed[value] for value in values]
         if not self.keys:
             return [pack_key(())] * len(next(iter(asked.values()), ()))
         return [pack_key(row) for row in zip(*(asked[name] for name, _ in self.keys), strict=True)]

@@ -1,0 +1,139 @@
+"""`feature_repo/` is an ordinary Feast repository: Feast's own commands and servers work on it, as its users type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ml_assets.features.retrieval import applied_repo
+from ml_assets.lake import Lake
+from ml_assets.resources.local import HOST, free_port
+from ml_assets_tests.features.test_compiled import copied, rows_of
+
+ROOT = Path(__file__).resolve().parents[2]
+START = datetime(2013, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(days=60)
+CLI = [sys.executable, "-W", "ignore", "-c", "from feast.cli.cli import cli; cli()"]
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+SECONDS = 60
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository that ships, applied, over a filled lake."""
+    repo = copied(tmp_path_factory.mktemp("commands"))
+    (repo.parent / "data" / "replay_clock").write_text(NOW.isoformat())
+    lake, rng = Lake(str(repo.parent / "data" / "lake")), random.Random(0)
+    for view in applied_repo(repo).views.values():
+        rows = rows_of(list(view.keys), list(view.features), rng)
+        rows = pl.concat([rows, rows.head(30).with_columns(event_timestamp=NOW - timedelta(hours=1))])
+        lake.write(f"features/{view.name}", rows.unique([*view.keys, "event_timestamp"]), written_at=START)
+    feast(repo, "apply")
+    return repo
+
+
+def feast(repo: Path, *command: str) -> str:
+    """Run a command and return what it printed, without colours."""
+    done = subprocess.run(
+        [*CLI, *command], cwd=repo, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return COLOUR.sub("", done.stdout)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+@contextmanager
+def serving(repo: Path, *command: str) -> Iterator[str]:
+    """Run one of Feast's servers and give its address once it answers."""
+    port = free_port()
+    with (repo.parent / f"{command[0]}.log").open("w") as log:
+        options = ["-h", HOST, "-p", str(port)]
+        process = subprocess.Popen([*CLI, *command, *options], cwd=repo, env=environment(), stdout=log, stderr=log)
+    try:
+        url = f"http://{HOST}:{port}"
+        deadline = time.monotonic() + SECONDS
+        while asked(f"{url}/") is None:
+            assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.3)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def asked(url: str, body: dict[str, Any] | None = None) -> bytes | None:
+    """Return the answer, whatever its status; None while nobody listens."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.read()
+    except (urllib.error.URLError, ConnectionError):
+        return None
+
+
+def test_plan_apply_and_the_two_ways_to_materialize(repo: Path) -> None:
+    assert "No changes to registry" in feast(repo, "plan")
+    first, last, end = (moment.strftime("%Y-%m-%dT%H:%M:%S") for moment in (START, NOW - timedelta(hours=2), NOW))
+    feast(repo, "materialize", first, last)
+    before = online(repo, "A")
+    told = feast(repo, "materialize-incremental", end)
+    assert f"carrier_history from {last.replace('T', ' ')}" in told
+    assert online(repo, "A") != before  # the last hour came with the increment
+    feast(repo, "materialize", first, last)
+    assert online(repo, "A") != before  # and what is older does not replace it
+
+
+def online(repo: Path, carrier: str) -> Any:
+    view = applied_repo(repo).views["carrier_history"]
+    asked_for = [word for feature in view.features for word in ("-f", f"{view.name}:{feature}")]
+    found = feast(repo, "get-online-features", "-e", f"carrier={carrier}", *asked_for)
+    return json.loads(found[found.index("{") :])
+
+
+def test_serve_answers_and_takes_pushes(repo: Path) -> None:
+    with serving(repo, "serve") as url:
+        question = {"features": ["origin_weather:temp"], "entities": {"origin": ["PUSHED"]}}
+        assert values(asked(f"{url}/get-online-features", question)) == [["PUSHED"], [None]]
+        view = applied_repo(repo).views["origin_weather"]
+        row = dict.fromkeys(view.features, 1.5) | {"origin": "PUSHED"}
+        times = dict.fromkeys(("event_timestamp", "created_timestamp"), (NOW - timedelta(minutes=5)).isoformat())
+        frame = {name: [value] for name, value in (row | times).items()}
+        pushed = {"push_source_name": view.push_source, "df": frame, "to": "online_and_offline"}
+        assert asked(f"{url}/push", pushed) == b"null"
+        assert values(asked(f"{url}/get-online-features", question)) == [["PUSHED"], [1.5]]
+    assert list((repo.parent / "data" / "lake" / "_pushed" / "features" / "origin_weather").rglob("*.parquet"))
+
+
+def values(answer: bytes | None) -> list[Any]:
+    assert answer is not None
+    return [column["values"] for column in json.loads(answer)["results"]]
+
+
+def test_ui_shows_the_repository(repo: Path) -> None:
+    with serving(repo, "ui") as url:
+        assert b"<html" in (asked(f"{url}/") or b"")
+        found = asked(f"{url}/projects-list.json")
+        assert b"ml_assets" in (found or b"")
