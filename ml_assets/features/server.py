@@ -148,6 +148,13 @@ class FeatureServer:
             known.log.record(served_rows(answer, known.types, request=request.hex, now=now))
         return request.hex, answer
 
+    def answer_rows(self, service: str, rows: pl.DataFrame) -> dict[str, list[Any]]:
+        """Answer for what the service asks of the columns in `rows`, and return the values by column; see `features`."""
+        types = self._service(self._current(), service).asked
+        floats = [name for name, dtype in types.items() if dtype.startswith("Float") and name in rows.columns]
+        asked = rows.select(name for name in types if name in rows.columns).cast(dict.fromkeys(floats, pl.Float64))
+        return self.features(service, asked.to_dict(as_series=False))[1].values
+
     def red(self) -> list[str]:
         """Return the views whose last parity check was red, sorted."""
         self._current()

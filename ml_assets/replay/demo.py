@@ -15,12 +15,12 @@ from typing import Any
 from ml_assets import keys
 from ml_assets.lake import Store
 from ml_assets.replay.faults import FAULTS
-from ml_assets.replay.requests import ask
 from ml_assets.replay.world import FIRST_DAY, LAST_DAY, World, delivered_at
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import setting
 
-PROBLEM = "flight_delay"
+PROBLEM, SERVICE = "flight_delay", "flight_delay_v2"
+TRAVELLERS = 50  # ask each week
 HISTORY_END = date(2013, 10, 31)
 LABEL_DELAY = timedelta(days=2)  # by then a day's last flight has arrived and its outcome has been known for a day
 WEEK = timedelta(days=7)
@@ -145,12 +145,16 @@ def _week(root: Path, running: Any, say: _Progress, number: int, last: date) -> 
     deliver(root, last, faults=number == FAULTY_WEEK and not known)
     _wait(lambda: running.idle() and not places.ledger.unseen(places.landing.objects()), f"the week up to {last}")
     say.line(f"week {number} of {len(weeks())}, up to {last}: {headline(root, PROBLEM)}")
-    ask(
-        Path(setting("ML_ASSETS_FEATURE_REPO", root)),
-        places.lake,
-        keys.day(last),
-        clock=resources(root)["clock"].open().now,
-    )
+    _ask(root, keys.day(last))
+
+
+def _ask(root: Path, day: str) -> None:
+    """Let travellers ask the feature server for flights like the first ones of `day`, as of now; what it answers is logged."""
+    from ml_assets.resources.environment import resources
+
+    found = resources(root)
+    flights = found["lake"].open().read(keys.problem(PROBLEM, "observations"), [day]).head(TRAVELLERS)
+    found["feature_store"].answer(SERVICE, flights, clock=found["clock"].open().now)
 
 
 def _summary(told: str, url: str, ui: bool, seconds: float) -> None:

@@ -1,5 +1,7 @@
 """Where things live, one resource each. All defaults are embedded; one environment variable moves each to production."""
 
+from typing import Any
+
 import dagster as dg
 
 from ml_assets.resources.clock import Clock
@@ -73,6 +75,17 @@ class FeatureStoreResource(dg.ConfigurableResource):
 
         apply(self.repo)
         return OnlineSide.open(self.repo, lake_url=self.lake)
+
+    def answer(self, service: str, rows, *, clock) -> dict[str, list[Any]]:  # noqa: ANN001 - pl.DataFrame, Callable
+        """Answer from the online store for the keys and request columns in `rows`, as of now, and log it, as the feature server does."""
+        from pathlib import Path
+
+        from ml_assets.features.server import FeatureServer
+
+        server = FeatureServer(Path(self.repo), lake_url=self.lake, clock=clock)
+        values = server.answer_rows(service, rows)
+        server.flush()
+        return values
 
     def _applied(self, service: str, views) -> None:  # noqa: ANN001 - Collection[str]
         from ml_assets.features.retrieval import apply, service_views
