@@ -66,9 +66,7 @@ def _replay_view(
     first = served[EVENT_TIMESTAMP].min()
     rows = all_rows(source, first) if isinstance(first, datetime) else None
     if rows is None:
-        raise FeatureError(
-            f"feature view {view.name!r}: no row is left of the time of the served requests; shorten the window"
-        )
+        raise FeatureError(f"feature view {view.name!r} has no rows at all; materialize it first")
     asked = served.select(EVENT_TIMESTAMP, *view.keys)
     then = _join(source, view, asked, rows, THEN, known=timedelta())
     before = _join(source, view, asked, rows, BEFORE, known=lag)

@@ -139,6 +139,13 @@ def test_columns_and_services_that_are_missing_are_named(served: Served) -> None
         replay(online, "other", frame)
 
 
+def test_long_after_the_last_row_nothing_is_served_and_nothing_expected(served: Served) -> None:
+    served.log.clear()
+    served.ask(FIRST + timedelta(days=40), ("p", 1))
+    assert served.log[0]["x"] is None
+    assert served.outcome() == GREEN
+
+
 def test_now_is_after_all_of_it(served: Served) -> None:
     ask: Callable[..., None] = served.ask
     ask(NOW, ("p", 1))
