@@ -159,10 +159,21 @@ def _run_request(graph: Any, request: Any, wanted: Set[dg.AssetKey]) -> dg.RunRe
     selected = wanted - idle
     tags = {BATCH: request.batch, "ml_assets/files": str(request.files)}
     if request.first is None:
-        selected = {key for key in selected if key.path[-1] in request.sources and PATTERN in graph.get(key).metadata}
+        watched = {key for key in selected if PATTERN in graph.get(key).metadata and key.path[-1] in request.sources}
+        selected = _without_days(graph, watched, selected)
     else:
         tags |= {RANGE_START: request.first, RANGE_END: request.last}
     return dg.RunRequest(run_key=request.key, tags=tags, asset_selection=sorted(selected))
+
+
+def _without_days(graph: Any, keys_: Set[dg.AssetKey], wanted: Set[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Return the keys and what follows from them, as far as it has no days: a new table of aircraft is a new feature view."""
+    found, following = set(keys_), set(keys_)
+    while following:
+        children = {child for key in following for child in graph.get(key).child_keys}
+        following = {child for child in children & wanted if not graph.get(child).is_partitioned} - found
+        found |= following
+    return found
 
 
 def _columns_table(source: "Source") -> str:

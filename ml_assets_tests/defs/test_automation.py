@@ -140,6 +140,18 @@ def test_with_a_champion_new_files_are_scored(
     assert "flight_delay/candidates/xgboost" not in selected  # retraining is the schedule's
 
 
+def test_a_new_reference_table_reaches_the_features_that_are_made_of_it(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(["flight_delay", "champion"]))
+    world.deliver_reference(at=delivered_at(FIRST))
+    (request,) = tick(loaded, instance).run_requests
+    selected = {key.to_user_string() for key in request.asset_selection}
+    assert {"raw/planes", "features/aircraft_spec", "feature_store/online/aircraft_spec"} <= selected
+    assert not {name for name in selected if "flights" in name or "carrier" in name or "prediction" in name}
+    assert "dagster/asset_partition_range_start" not in request.tags
+
+
 def test_a_run_under_way_is_waited_for(loaded: dg.Definitions, instance: dg.DagsterInstance, world: World) -> None:
     world.deliver_days([FIRST])
     job = loaded.resolve_job_def("update")

@@ -117,6 +117,21 @@ def test_drift_and_realised_performance_are_reported(outcome: dict[str, Any]) ->
     assert 0.5 < problem["realised"]["roc_auc"] < 0.9
 
 
+def test_the_feature_server_took_a_push_and_answered_with_it(project: Path, outcome: dict[str, Any]) -> None:
+    told = json.loads((project / "served.json").read_text())
+    assert told["pushed"] == {"rows": 1, "new": 1, "views": ["origin_weather"]}
+    values, statuses = told["answer"]["values"], told["answer"]["statuses"]
+    assert values["temp"][0] == 41.0
+    assert values["planned_speed"] == [1400.0 * 60 / 229.0, 1576.0 * 60 / 240.0]
+    assert statuses["aircraft_spec"] == ["present", "missing"]
+    assert "status" not in told["ready"], told["ready"]
+
+
+def test_what_was_served_is_what_the_join_gives(outcome: dict[str, Any]) -> None:
+    assert "flight_delay/served_requests: replayed" not in outcome["checks"]["not passed"]
+    assert not [name for name in outcome["checks"]["not passed"] if name.endswith(": parity")]
+
+
 def test_reports_and_models_are_files_without_pickle(project: Path, outcome: dict[str, Any]) -> None:
     reports = project / "data" / "reports" / "flight_delay"
     assert (reports / "evaluation_report.html").stat().st_size > 100_000
