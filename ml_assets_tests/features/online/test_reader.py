@@ -132,6 +132,19 @@ def test_online_is_the_offline_join_of_now(repo: Path) -> None:
     )
 
 
+def test_redis_by_one_setting(repo: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_sqlite = OnlineReader.open(repo).read(SERVICE, wanted(repo), now=NOW)
+    monkeypatch.setenv("ML_ASSETS_ONLINE", redis_url)
+    side = OnlineSide.open(repo)
+    for view in side.repo.views:
+        side.backend.drop(view)
+        materialize(side.source(view), side.backend, now=NOW)
+        assert parity(side.source(view), side.backend, now=NOW).green
+    same(OnlineReader.open(repo).read(SERVICE, wanted(repo), now=NOW), on_sqlite)
+    theirs = feasts(repo, wanted(repo))
+    same({name: values for name, values in on_sqlite.items() if name in theirs}, theirs)
+
+
 def test_events_and_statuses_tell_why_nothing_is_there(repo: Path) -> None:
     reader = OnlineReader.open(repo)
     answer = reader.answer(SERVICE, wanted(repo) | {}, now=NOW + timedelta(days=3))
