@@ -185,8 +185,8 @@ def _scanned(path: str, where: str, period: Period | None) -> _Scanned:
     if found is None:
         return _scanned_files(path, where, period)
     lake, table = found
-    manifests = lake.manifests(table, _partitions(lake, table, where, period))
-    return _Scanned(lake.scan(table, manifests=manifests), sum(manifest.rows for manifest in manifests.values()))
+    live = lake.live(table, _partitions(lake, table, where, period))
+    return _Scanned(lake.scan(table, live=live), sum(item.rows for item in live.values()))
 
 
 def _scanned_files(path: str, where: str, period: Period | None) -> _Scanned:

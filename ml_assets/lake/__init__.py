@@ -4,12 +4,13 @@ Ground room: plain Python, no Dagster. Start with `Lake(url)`.
 """
 
 from ml_assets.lake.lake import Lake, MissingPartitionError, RedPartitionError
-from ml_assets.lake.manifest import DataFile, Manifest, content_hash
+from ml_assets.lake.manifest import DataFile, Live, Manifest, content_hash
 from ml_assets.lake.store import PreconditionFailed, Store, StoredObject
 
 __all__ = [
     "DataFile",
     "Lake",
+    "Live",
     "Manifest",
     "MissingPartitionError",
     "PreconditionFailed",

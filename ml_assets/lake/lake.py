@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
-from ml_assets.lake.manifest import DataFile, Manifest, content_hash
+from ml_assets.lake.manifest import DataFile, Live, Manifest, content_hash
 from ml_assets.lake.store import Store
 
 MANIFEST = "manifest.json"
 WHOLE = "_"  # the folder of a table without partitions
+_T = TypeVar("_T")
 MARKER = "_lake.json"  # says: the folder above the tables is a lake
 
 
@@ -132,17 +133,27 @@ class Lake:
 
     def manifests(self, table: str, partitions: Collection[str] | None = None) -> dict[str, Manifest]:
         """Return the current manifests of the partitions that exist, by partition, sorted ("_" for a whole table)."""
+        return self._each(table, partitions, Manifest.from_json)
+
+    def live(self, table: str, partitions: Collection[str] | None = None) -> dict[str, Live]:
+        """Return what a reader needs of the current manifests, by partition, sorted ("_" for a whole table)."""
+        return self._each(table, partitions, Live.from_json)
+
+    def _each(self, table: str, partitions: Collection[str] | None, parse: Callable[[bytes], _T]) -> dict[str, _T]:
         names = self._folders(table) if partitions is None else sorted(set(partitions))
 
-        def read(name: str) -> Manifest | None:
-            return self.manifest(table, None if name == WHOLE else name)
+        def read(name: str) -> _T | None:
+            try:
+                return parse(self.store.read(self._name(table, None if name == WHOLE else name, MANIFEST)))
+            except FileNotFoundError:
+                return None
 
         if self.store.is_local:
             found = [read(name) for name in names]
         else:
             with ThreadPoolExecutor(16) as pool:
                 found = list(pool.map(read, names))
-        return {name: manifest for name, manifest in zip(names, found, strict=True) if manifest}
+        return {name: item for name, item in zip(names, found, strict=True) if item is not None}
 
     def partitions(self, table: str) -> list[str]:
         """Return the sorted partitions that have been written."""
@@ -157,7 +168,7 @@ class Lake:
 
     def version(self, table: str, partitions: Collection[str] | None = None) -> str:
         """Return one hash for the current versions of the given partitions (default: all)."""
-        return combined_version(self.manifests(table, partitions).values())
+        return combined_version(self.live(table, partitions).values())
 
     def files(
         self,
@@ -165,20 +176,19 @@ class Lake:
         partitions: Collection[str] | None = None,
         *,
         allow_red: bool = False,
-        manifests: Mapping[str, Manifest] | None = None,
+        live: Mapping[str, Live] | None = None,
     ) -> list[str]:
         """Return the live Parquet paths. Partitions that were never written are left out; red ones are refused.
 
-        `manifests`: what `manifests` returned, so that they are not read twice; `partitions` does not count then.
+        `live`: what `live` returned, so that nothing is read twice; `partitions` does not count then.
         """
-        if manifests is None:
-            manifests = self.manifests(table, partitions)
+        found = self.live(table, partitions) if live is None else live
         if not allow_red:
-            _refuse_red(manifests.values())
+            _refuse_red(found.values())
         return [
-            self.store.path(self._name(table, None if name == WHOLE else name, file.name))
-            for name, manifest in manifests.items()
-            for file in manifest.files
+            self.store.path(self._name(table, None if name == WHOLE else name, file))
+            for name, item in found.items()
+            for file in item.files
         ]
 
     def scan(
@@ -188,14 +198,14 @@ class Lake:
         *,
         allow_red: bool = False,
         partition_column: str | None = None,
-        manifests: Mapping[str, Manifest] | None = None,
+        live: Mapping[str, Live] | None = None,
     ) -> pl.LazyFrame:
         """Return a lazy frame over the given partitions (default: all that exist), in the order of partitions.
 
-        `partition_column` adds the partition of each row under that name. `manifests` as in `files`. Raises
+        `partition_column` adds the partition of each row under that name. `live` as in `files`. Raises
         `RedPartitionError` when a stored verdict is red, `MissingPartitionError` when there is nothing to read.
         """
-        files = self.files(table, partitions, allow_red=allow_red, manifests=manifests)
+        files = self.files(table, partitions, allow_red=allow_red, live=live)
         if not files:
             which = f" in partitions {_short(partitions)}" if partitions is not None else ""
             raise MissingPartitionError(f"{self.url}: table {table!r} has no data{which}; materialize it first")
@@ -248,7 +258,7 @@ class Lake:
             self.store.write(MARKER, b'{"format": 1}\n')
 
 
-def combined_version(manifests: Iterable[Manifest]) -> str:
+def combined_version(manifests: Iterable[Manifest | Live]) -> str:
     """Return one hash for a set of partitions: of their tables, names and versions."""
     lines = sorted(f"{item.table}/{item.partition or WHOLE}={item.version}" for item in manifests)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -268,7 +278,7 @@ def _parquet(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _refuse_red(manifests: Iterable[Manifest]) -> None:
+def _refuse_red(manifests: Iterable[Live]) -> None:
     for manifest in manifests:
         for verdict in manifest.red:
             where = f"{manifest.table}/{manifest.partition}" if manifest.partition else manifest.table

@@ -64,7 +64,43 @@ class Manifest:
                 }
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a manifest: {error}; the lake was written by another version, rebuild it") from error
+            raise _no_manifest(error) from error
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a reader needs of a manifest: the version, how many rows in which files, and the verdicts that refuse them.
+
+    A manifest has a few hundred more values, and a table has a manifest for each day: kept for all of them at once, they
+    take Python longer than reading the files.
+    """
+
+    table: str
+    partition: str | None
+    version: str
+    rows: int
+    files: tuple[str, ...]
+    red: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Live:
+        """Read what `Manifest.to_json` wrote; `ValueError` when a field is missing."""
+        try:
+            raw = json.loads(text)
+            return cls(
+                table=raw["table"],
+                partition=raw["partition"],
+                version=raw["version"],
+                rows=raw["rows"],
+                files=tuple(file["name"] for file in raw["files"]),
+                red=tuple(verdict for verdict in raw["verdicts"] if not verdict["success"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise _no_manifest(error) from error
+
+
+def _no_manifest(error: Exception) -> ValueError:
+    return ValueError(f"not a manifest: {error}; the lake was written by another version, rebuild it")
 
 
 # As text: NumPy has no integers of 128 bits, which decimals are too.
