@@ -180,9 +180,8 @@ def all_rows(source: OnlineSource, now: datetime) -> pl.LazyFrame | None:
     Columns: the join keys and features under their declared names, `EVENT`, `CREATED`, `KNOWN` and `ORIGIN`. None without any.
     """
     there = source.lake.store.folders(source.table)
-    found = [
-        _batch(source, source.near(now, there) or there[:1])
-    ]  # no row of that one counts, but it knows the columns
+    near = source.near(now, there) or there[:1]  # no row of that one counts, but it knows the columns
+    found = [_batch(source, near)]
     if source.pushed:
         pushed = source.pushed.scan(days=source.near(now, source.pushed.versions()))
         found.insert(0, None if pushed is None else _renamed(source, pushed.with_columns(pl.lit(PUSHED).alias(ORIGIN))))
