@@ -67,7 +67,12 @@ class Parity:
         found = [f"{count} {kind}" for kind, count in self.counts.items() if count]
         first = self.examples[0]
         told = f"{first.key} has {_told(first.online)} online and {_told(first.offline)} offline"
-        return f"{self.view}: of {self.compared} entities {', '.join(found)}; for example {told}. Materialize the view again"
+        return f"{self.view}: of {self.compared} entities {', '.join(found)}; for example {told}. {self._fix()}"
+
+    def _fix(self) -> str:
+        if any(count for kind, count in self.counts.items() if kind != "late"):
+            return "Materialize the view again"
+        return "Push rows as they happen, or train on what was known at each moment (filter_by_created_timestamp)"
 
     def markdown(self) -> str:
         """Return the counts and the examples as two tables."""

@@ -1,14 +1,15 @@
 """Served requests replayed: what was answered then, against the point-in-time join that a training set would get.
 
-Each served row is held against what was known when it was served (`KNOWN` at or before that moment). What became known within
-`lag` before may be missing: it takes a moment to go online. An answer that was right then, but that a training set of today
-contradicts, because a newer row came to be known later, is `late`: the model learns from what it will not see when it serves.
+A served row must be one that the table or the push log has, with the same values, and not older than what had been known for
+`lag` when it was served (`KNOWN`): it takes a while to go online. An answer that was right then, but that a training set of today
+contradicts, because a row or a correction came to be known later, is `late`: the model learns from what it will not see
+when it serves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -24,7 +25,8 @@ from ml_assets.features.reading import EVENT_TIMESTAMP, DeclaredView
 
 LAG = timedelta(hours=1)
 SERVED_EVENT = "_event_"  # before the view's name, in the log: when the values were true
-THEN, BEFORE, TODAY, KIND = "then", "before", "today", "_kind"
+THEN, BEFORE, TODAY, KIND, ROW = "then", "before", "today", "_kind", "_row"
+SAME, WAS_KNOWN, REVISED, HELD = "_same", "_was_known", "_revised", "held"
 TIME = pl.Datetime("us", "UTC")
 
 
@@ -64,7 +66,8 @@ def _replay_view(
     outputs = [feature.output for feature in view.features if feature.output not in hidden]
     require_columns([EVENT_TIMESTAMP, *view.keys, *outputs, event], served.schema, f"served requests of view {label!r}")
     first = served[EVENT_TIMESTAMP].min()
-    rows = all_rows(source, first) if isinstance(first, datetime) else None
+    assert isinstance(first, datetime)
+    rows = all_rows(source, first)
     if rows is None:
         raise FeatureError(f"feature view {view.name!r} has no rows at all; materialize it first")
     asked = served.select(EVENT_TIMESTAMP, *view.keys)
@@ -72,8 +75,10 @@ def _replay_view(
     before = _join(source, view, asked, rows, BEFORE, known=lag)
     today = _join(source, view, asked, rows, TODAY, known=None)
     oldest = pl.lit(True) if view.ttl is None else pl.col(event) >= pl.col(EVENT_TIMESTAMP) - view.ttl
-    there = served.with_columns(pl.when(oldest).then(pl.col(event)).alias(event)).hstack([*then, *before, *today])
-    judged = there.with_columns(_kind(event, outputs).alias(KIND))
+    there = served.with_columns(pl.when(oldest).then(pl.col(event)).alias(event)).with_row_index(ROW)
+    found = there.join(_held(source, view, there, rows, event, outputs), on=ROW, how="left", maintain_order="left")
+    found = _with_revisions(source, found, event, first)
+    judged = found.hstack([*then, *before, *today]).with_columns(_kind(event, outputs).alias(KIND))
     known = [then[f"{THEN}{feature.output}"].alias(feature.output) for feature in view.features]
     return judged.filter(pl.col(KIND).is_not_null()).rename({event: SERVED_EVENT}), known
 
@@ -102,22 +107,73 @@ def _join(
     return found.drop(asked.columns)
 
 
+def _held(
+    source: OnlineSource,
+    view: DeclaredView,
+    served: pl.DataFrame,
+    rows: pl.LazyFrame,
+    event: str,
+    outputs: Sequence[str],
+) -> pl.DataFrame:
+    """Return, for each served row whose moment the table or the log has, whether any version has its values or was known."""
+    stored = {column: name for name, column in source.view.declared.keys.items()}
+    keys = {alias: pl.col(stored[column]).alias(alias) for alias, column in view.keys.items()}
+    names = {
+        item.output: pl.col(item.name).alias(f"{HELD}{item.output}") for item in view.features if item.output in outputs
+    }
+    held = rows.select(*keys.values(), pl.col(EVENT).alias(event), KNOWN, *names.values())
+    schema = held.collect_schema()
+    asked = served.lazy().with_columns(pl.col(name).cast(schema[name]) for name in keys)
+    values = [pl.col(name).eq_missing(pl.col(f"{HELD}{name}")) for name in outputs]
+    return (
+        asked.join(held, on=[*keys, event], how="inner")
+        .group_by(ROW)
+        .agg(
+            pl.all_horizontal([pl.lit(True), *values]).any().alias(SAME),
+            (pl.col(KNOWN) <= pl.col(EVENT_TIMESTAMP)).any().alias(WAS_KNOWN),
+        )
+        .collect()
+    )
+
+
+def _with_revisions(source: OnlineSource, served: pl.DataFrame, event: str, first: datetime) -> pl.DataFrame:
+    """Add when the partitions around each row's moment were last written: what they held before, nobody can tell any more."""
+    folders = source.lake.store.folders(source.table)
+    latest: dict[date, datetime] = {}
+    for name, manifest in source.lake.manifests(source.table, source.near(first, folders)).items():
+        for day in _around(name, served[event]):
+            latest[day] = max(manifest.written_at, latest.get(day, manifest.written_at))
+    days = pl.DataFrame({"_day": list(latest), REVISED: list(latest.values())}, schema={"_day": pl.Date, REVISED: TIME})
+    return served.with_columns(pl.col(event).dt.date().alias("_day")).join(
+        days, on="_day", how="left", maintain_order="left"
+    )
+
+
+def _around(partition: str, moments: pl.Series) -> list[date]:
+    """Return the days whose rows a partition may hold: those around its own, in whatever time zone, or all."""
+    try:
+        own = date.fromisoformat(partition)
+    except ValueError:
+        return list(moments.drop_nulls().dt.date().unique())
+    return [own + timedelta(days=shift) for shift in (-1, 0, 1)]
+
+
 def _kind(event: str, outputs: Sequence[str]) -> pl.Expr:
     """Return how a served row differs; null when it does not."""
-    then, served = pl.col(f"{THEN}{SERVED_EVENT}"), pl.col(event)
-    right = _same(THEN, event, outputs)
+    served, before = pl.col(event), pl.col(f"{BEFORE}{SERVED_EVENT}")
+    contradicted = ~_same(TODAY, event, outputs)
+    revised = pl.col(REVISED) > pl.col(EVENT_TIMESTAMP)
     return (
-        pl.when(right & ~_same(TODAY, event, outputs))
-        .then(pl.lit("late"))
-        .when(right | _same(BEFORE, event, outputs))
-        .then(None)
-        .when(served.is_null())
+        pl.when(served.is_null() & before.is_not_null())
         .then(pl.lit("missing"))
-        .when(then.is_null() | (served > then))
+        .when(served.is_not_null() & pl.col(SAME).is_null() & ~revised.fill_null(False))
         .then(pl.lit("extra"))
-        .when(served < then)
+        .when(pl.col(WAS_KNOWN) & ~pl.col(SAME))
+        .then(pl.lit("mismatched"))
+        .when(served < before)
         .then(pl.lit("stale"))
-        .otherwise(pl.lit("mismatched"))
+        .when(contradicted)
+        .then(pl.lit("late"))
     )
 
 

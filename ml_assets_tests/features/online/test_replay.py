@@ -16,7 +16,7 @@ from ml_assets.features.online.place import OnlineSide
 from ml_assets.features.online.reader import OnlineReader
 from ml_assets.features.online.replay import replay
 from ml_assets.features.point_in_time import FeatureError
-from ml_assets_tests.features.online.sides import FIRST, NOW, TIME, Side, rows
+from ml_assets_tests.features.online.sides import FIRST, NOW, TABLE, TIME, Side, rows
 
 HOUR = timedelta(hours=1)
 TWICE = OnDemand(
@@ -101,11 +101,24 @@ def test_a_stale_view(served: Served) -> None:
     assert served.outcome() == {"v": {"stale": 1}, "twice": {}}
 
 
-def test_what_became_known_a_moment_ago_may_be_missing(served: Served) -> None:
+def test_what_became_known_a_moment_ago_may_be_missing_but_training_sees_it(served: Served) -> None:
     served.side.write(rows(("p", 1, 80, 1, 0.8)), "2013-01-04")
     served.ask(FIRST + 81.5 * HOUR, ("p", 1))
-    assert served.outcome() == GREEN
+    assert served.outcome() == {"v": {"late": 1}, "twice": {}}
     assert served.outcome(lag=timedelta(minutes=10)) == {"v": {"stale": 1}, "twice": {}}
+
+
+def test_a_correction_after_the_answer_is_late_and_no_fault_of_the_answer(served: Served) -> None:
+    corrected = rows(
+        ("p", 1, 59, 9, 0.61), ("q", 1, 61, 1, None)
+    )  # the moment was another one; nobody has the old row any more
+    later = FIRST + 69 * HOUR
+    served.side.lake.write(TABLE, corrected, partition="2013-01-03", written_at=later)
+    assert served.outcome() == {"v": {"late": 1}, "twice": {}}
+    served.side.lake.write(
+        TABLE, rows(("p", 1, 60, 9, 0.61), ("q", 1, 61, 1, None)), partition="2013-01-03", written_at=later
+    )
+    assert served.outcome() == {"v": {"late": 1}, "twice": {}}  # the same moment with another value
 
 
 def test_missing_and_extra(served: Served) -> None:
