@@ -25,7 +25,8 @@ class Join:
     """Entity rows (a Parquet file, numbered in column `row`) that ask a Feast repository's service `everything`.
 
     `frame` is what Feast is given and returns: pandas and Arrow, which every store takes, or Polars both ways. `warm` is
-    a repository of one row and its entity rows, asked first. `memory_gb` bounds the process's address space.
+    a repository of one row and its entity rows, asked first. `memory_gb` bounds the process's address space. With `again`
+    the time is that of a second call, when files and memory are warm; the first one's is told as `first_seconds`.
     """
 
     repo: str
@@ -33,6 +34,7 @@ class Join:
     warm: tuple[str, str]
     frame: Literal["pandas", "polars"] = "pandas"
     memory_gb: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)

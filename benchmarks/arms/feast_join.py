@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ SPILL = 0.8  # of the memory that there is: what DuckDB takes by itself before i
 
 
 def main() -> None:
-    """Ask for one row, then for all; then tell."""
+    """Ask for one row, then for all, once or twice; then tell."""
     asked_path, result, told = map(Path, sys.argv[1:])
     asked = json.loads(asked_path.read_text())
     bound(asked["memory_gb"])
@@ -30,11 +30,18 @@ def main() -> None:
     ask(*asked["warm"], frame=asked["frame"])()
     join = ask(asked["repo"], asked["asking"], frame=asked["frame"])
     memory = Memory()
-    started = time.perf_counter()
-    found = join()
-    seconds = time.perf_counter() - started
-    told.write_text(json.dumps({"seconds": seconds, "details": memory.told()}))
+    found, seconds = timed(join)
+    details = memory.told() | {"first_seconds": seconds}
+    if asked["again"]:
+        found, seconds = timed(join)
+    told.write_text(json.dumps({"seconds": seconds, "details": details}))
     write(found, asked["asking"], result)
+
+
+def timed(join: Callable[[], Any]) -> tuple[Any, float]:
+    """Return the result and the seconds that it took."""
+    started = time.perf_counter()
+    return join(), time.perf_counter() - started
 
 
 def ask(repo: str, asking: str, *, frame: str) -> Any:
