@@ -236,12 +236,11 @@ class PolarsOfflineStore(OfflineStore):
             observations = sql_rows(entity_df, _tables(registry, project), repo=config.repo_path, how=how)
         else:
             observations = frame_rows(entity_df)
-        period = observed_period(observations)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         _require_request_data(on_demand, observations)
-        require_request(
-            observations.schema, asked_on_demand(on_demand, feature_refs, full_feature_names=full_feature_names) or ()
-        )
+        ours = asked_on_demand(on_demand, feature_refs, full_feature_names=full_feature_names)
+        require_request(observations.schema, ours or ())
+        period = observed_period(observations)
         joins = view_joins(observations, views, repo=config.repo_path, how=how)
 
         def evaluate() -> pl.DataFrame:
@@ -259,12 +258,7 @@ class PolarsOfflineStore(OfflineStore):
             repo_path=config.repo_path,
             full_feature_names=full_feature_names,
             on_demand_feature_views=on_demand,
-            metadata=RetrievalMetadata(
-                features=feature_refs,
-                keys=[name for name in observations.columns if name != period.column],
-                min_event_timestamp=period.first,
-                max_event_timestamp=period.last,
-            ),
+            metadata=_metadata(feature_refs, observations, period),
             staging=_staging(config),
         )
 
@@ -388,6 +382,11 @@ class PolarsOfflineStore(OfflineStore):
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+def _metadata(refs: list[str], observations: pl.DataFrame, period: Period) -> RetrievalMetadata:
+    keys = [name for name in observations.columns if name != period.column]
+    return RetrievalMetadata(refs, keys, min_event_timestamp=period.first, max_event_timestamp=period.last)
 
 
 def _dates(views: list[FeatureView], start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:

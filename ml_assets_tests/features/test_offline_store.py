@@ -18,7 +18,7 @@ from feast import (
     Field,
     RequestSource,
 )
-from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.errors import FeastObjectNotFoundException, SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
@@ -34,6 +34,7 @@ from ml_assets_tests.features.stores import (
     OURS,
     START,
     TABLE,
+    TIME,
     asked,
     at,
     feast_store,
@@ -290,6 +291,8 @@ def test_columns_are_inferred_where_they_are_not_declared(tmp_path: Path) -> Non
         (ASKED.with_columns(pl.col("event_timestamp").dt.replace_time_zone(None)), ["v:x"], "no time zone"),
         (ASKED.with_columns(k=1.5), ["v:x"], "key 'k' is Float64 in the observations but String"),
         (ASKED.with_columns(x=1), ["v:x"], "column 'x' exists already"),
+        (ASKED.with_columns(event_timestamp=pl.lit(None, TIME)), ["v:x"], "7 of 7 rows have no 'event_timestamp'"),
+        (ASKED.with_columns(event_timestamp=pl.lit("2013-01-01")), ["v:x"], "'event_timestamp' is String, not a time"),
     ],
 )
 def test_bad_questions_are_refused_by_name(store: FeatureStore, observations: Any, features: Any, message: str) -> None:
@@ -317,9 +320,11 @@ def test_bad_tables_are_refused_by_name(tmp_path: Path, table: pl.DataFrame | No
         join(store, ASKED)
 
 
-def test_feast_itself_refuses_an_unknown_feature(store: FeatureStore) -> None:
+def test_feast_itself_refuses_an_unknown_feature_or_view(store: FeatureStore) -> None:
     with pytest.raises(KeyError, match="Feature wrong not found in projection v"):
         join(store, ASKED, ["v:wrong"])
+    with pytest.raises(FeastObjectNotFoundException, match="Feature view wrong does not exist"):
+        join(store, ASKED, ["wrong:x"])
 
 
 def test_a_lake_table_without_data_says_so(tmp_path: Path) -> None:
