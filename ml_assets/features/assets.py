@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOOKBACK = "ml_assets/lookback_days"
 DECLARATION, FRESHNESS = "declaration", "freshness"
-COLUMN_LINEAGE = "dagster/column_lineage"
+COLUMN_SCHEMA, COLUMN_LINEAGE = "dagster/column_schema", "dagster/column_lineage"
 
 
 class View(dg.Model, dg.Resolvable):
@@ -179,12 +179,16 @@ def _freshness(view: View, store: Any, *, now: datetime) -> tuple[str, list[dg.A
 def _page(view: View, repo: Any, frame: Any, source: Any) -> dict[str, Any]:
     """Return what the asset's page shows of the view and of the rows of this run."""
     from ml_assets.features import catalog
+    from ml_assets.preparation.writing import PARTITION
 
     features = catalog.features_of(frame, view.entity)
     found = catalog.lineage(load(view.compute), source, features, view.entity)
     pages = catalog.page(repo, view.name, frame, features)
     pages["lineage"] = catalog.lineage_table(repo, view.name, view.source, found)
+    told = repo.views[view.name].descriptions if view.name in repo.views else {}
+    columns = {name: str(dtype) for name, dtype in frame.schema.items() if name != PARTITION}
     return {
+        COLUMN_SCHEMA: dg.TableSchema([dg.TableColumn(name, dtype, told.get(name)) for name, dtype in columns.items()]),
         **catalog.about(repo, view.name),
         **{title: dg.MetadataValue.md(text) for title, text in pages.items()},
         COLUMN_LINEAGE: dg.TableColumnLineage(

@@ -109,7 +109,8 @@ def served_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             lag=timedelta(minutes=declared.lag_minutes),
             late_share=declared.late_share,
         )
-        return dg.MaterializeResult(metadata={"dagster/row_count": served.height}, check_results=[_replayed(outcomes)])
+        told = {"dagster/row_count": served.height, "outcome": dg.MetadataValue.md(_counts(outcomes))}
+        return dg.MaterializeResult(metadata=told, check_results=[_replayed(outcomes)])
 
     return served_requests
 
@@ -136,10 +137,19 @@ def _replayed(outcomes: Sequence[Any]) -> dg.AssetCheckResult:
     )
 
 
+def _counts(outcomes: Sequence[Any]) -> str:
+    """Return a table of how many rows of each view differ, by kind."""
+    kinds = list(outcomes[0].counts)
+    lines = [f"| view | rows | {' | '.join(kinds)} |", f"|---|---:|{'---:|' * len(kinds)}"]
+    lines += [
+        f"| {one.view} | {one.compared} | {' | '.join(str(one.counts[kind]) for kind in kinds)} |" for one in outcomes
+    ]
+    return "\n".join(lines)
+
+
 def _told(done: Any) -> Mapping[str, Any]:
     """Return what was done, for the web UI."""
     return {
-        "dagster/row_count": done.written,
         "entities written": done.written,
         "entities removed": done.removed,
         "partitions new": len(done.new),
