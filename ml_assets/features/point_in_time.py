@@ -208,9 +208,7 @@ def _at_once(asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
     """Return each view's features for each row of `asked`. While one view is read another one is joined."""
 
     def one(side: _Side) -> pl.DataFrame:
-        rows = _collected(
-            _selected(side), side
-        ).rechunk()  # taking rows from a chunk for each day costs more than this copy
+        rows = _collected(_selected(side), side).rechunk()  # sorting a chunk for each day takes a third more memory
         own = asked.select(MOMENT, *_own_keys(side))
         return _join(own, rows, side).collect(engine="in-memory")
 
@@ -222,7 +220,11 @@ def _at_once(asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
 def _within(limit: int, asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
     """Do the same while the process holds no more than `limit` bytes."""
     schemas = [_selected(side).collect_schema() for side in sides]
-    sizes = [frame_bytes(schema, _count(side)) for schema, side in zip(schemas, sides, strict=True)]
+    sizes = [
+        # rows that exist from their creation on only are sorted twice
+        frame_bytes(schema, _count(side)) * (2 if side.known_at_event_time else 1)
+        for schema, side in zip(schemas, sides, strict=True)
+    ]
     results = sum(
         frame_bytes({name: schema[name] for name in side.view.features.values()}, asked.height)
         for schema, side in zip(schemas, sides, strict=True)
