@@ -208,7 +208,7 @@ def _at_once(asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
     """Return each view's features for each row of `asked`. While one view is read another one is joined."""
 
     def one(side: _Side) -> pl.DataFrame:
-        rows = _collected(_selected(side), side).rechunk()  # sorting a chunk for each day takes a third more memory
+        rows = _collected(_selected(side), side)
         own = asked.select(MOMENT, *_own_keys(side))
         return _join(own, rows, side).collect(engine="in-memory")
 
