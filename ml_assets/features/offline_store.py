@@ -236,11 +236,11 @@ class PolarsOfflineStore(OfflineStore):
             observations = sql_rows(entity_df, _tables(registry, project), repo=config.repo_path, how=how)
         else:
             observations = frame_rows(entity_df)
+        period = observed_period(observations)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         _require_request_data(on_demand, observations)
         ours = asked_on_demand(on_demand, feature_refs, full_feature_names=full_feature_names)
         require_request(observations.schema, ours or ())
-        period = observed_period(observations)
         joins = view_joins(observations, views, repo=config.repo_path, how=how)
 
         def evaluate() -> pl.DataFrame:
