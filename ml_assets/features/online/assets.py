@@ -109,7 +109,7 @@ def served_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             lag=timedelta(minutes=declared.lag_minutes),
             late_share=declared.late_share,
         )
-        told = {"dagster/row_count": served.height, "outcome": dg.MetadataValue.md(_counts(outcomes))}
+        told: dict[str, Any] = {"dagster/row_count": served.height, "outcome": dg.MetadataValue.md(_counts(outcomes))}
         return dg.MaterializeResult(metadata=told, check_results=[_replayed(outcomes)])
 
     return served_requests
