@@ -51,7 +51,7 @@ ui: setup ## serve the web UI on 127.0.0.1:3000, with the daemon
 	@$(BIN)/ml-assets ui
 
 test: setup packages ## run all tests, the quick ones first (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest -q -m "not slow and not e2e" $(ARGS) $(NONE_IS_FINE)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not e2e" $(ARGS) $(NONE_IS_FINE)
 	@$(BIN)/python -m pytest -q -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
 
 packages:
