@@ -23,7 +23,7 @@ from ml_assets_tests.features.stores import KEY, OURS, TIME, at, feast_store, fe
 pytestmark = pytest.mark.filterwarnings("ignore")  # Feast warns of its own experimental interfaces and deprecations
 
 OTHER = Entity(name="other", join_keys=["m"], value_type=ValueType.INT64)
-QUICK, DEEP = 40, 1000
+QUICK, DEEP = 40, 300
 
 keys, numbers, hours = st.sampled_from(["p", "q", None]), st.sampled_from([1, 2, None]), st.integers(0, 12)
 values = st.none() | st.floats(-1, 1)

@@ -122,7 +122,7 @@ def test_serve_answers_and_takes_pushes(repo: Path) -> None:
         times = dict.fromkeys(("event_timestamp", "created_timestamp"), (NOW - timedelta(minutes=5)).isoformat())
         frame = {name: [value] for name, value in (row | times).items()}
         pushed = {"push_source_name": view.push_source, "df": frame, "to": "online_and_offline"}
-        assert asked(f"{url}/push", pushed) == b"null"
+        assert asked(f"{url}/push", pushed) in (b"", b"null")  # a refusal says why
         assert values(asked(f"{url}/get-online-features", question)) == [["PUSHED"], [1.5]]
     assert list((repo.parent / "data" / "lake" / "_pushed" / "features" / "origin_weather").rglob("*.parquet"))
 
