@@ -220,10 +220,12 @@ def _at_once(asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
 def _within(limit: int, asked: pl.DataFrame, sides: Sequence[_Side]) -> list[pl.DataFrame]:
     """Do the same while the process holds no more than `limit` bytes."""
     schemas = [_selected(side).collect_schema() for side in sides]
+    with ThreadPoolExecutor(max(2, pl.thread_pool_size())) as pool:
+        counts = list(pool.map(_count, sides))
     sizes = [
         # rows that exist from their creation on only are sorted twice
-        frame_bytes(schema, _count(side)) * (2 if side.known_at_event_time else 1)
-        for schema, side in zip(schemas, sides, strict=True)
+        frame_bytes(schema, count) * (2 if side.known_at_event_time else 1)
+        for schema, count, side in zip(schemas, counts, sides, strict=True)
     ]
     results = sum(
         frame_bytes({name: schema[name] for name in side.view.features.values()}, asked.height)
@@ -311,10 +313,31 @@ def _existing(rows: pl.DataFrame, side: _Side) -> pl.DataFrame:
 
 
 def _oldest_first(rows: pl.DataFrame, side: _Side) -> pl.LazyFrame:
-    """Sort by time; what was created last comes last, and so does what was stored last."""
+    """Sort by time; what was created last comes last, and so does what was stored last.
+
+    Tables are usually stored in this order. Looking takes a tenth of the time of sorting, and copies nothing.
+    """
     created = [CREATED] if side.view.created_timestamp else []
-    plan = rows.lazy().sort(MOMENT, *created, maintain_order=True)
-    return plan if side.known_at_event_time else plan.drop(created)
+    if side.known_at_event_time:
+        return rows.lazy().sort(MOMENT, *created, maintain_order=True)
+    plan = rows.lazy() if _is_ordered(rows, side) else rows.lazy().sort(MOMENT, *created, maintain_order=True)
+    return plan.drop(created)
+
+
+def _is_ordered(rows: pl.DataFrame, side: _Side) -> bool:
+    """Tell whether moments never fall, and of no entity's rows of one moment an earlier created one comes later."""
+    if not rows[MOMENT].is_sorted():
+        return False
+    if not side.view.created_timestamp:
+        return True
+    now, before = pl.col(CREATED), pl.col(CREATED).shift()
+    falls = (pl.col(MOMENT) == pl.col(MOMENT).shift()) & ((now < before) | (now.is_null() & before.is_not_null()))
+    moments = rows.select(pl.col(MOMENT).filter(falls).unique())[MOMENT]
+    if moments.is_empty():
+        return True
+    # different entities may come in any order; only where one of them has several rows of such a moment it matters
+    decisive = rows.select(MOMENT, *side.view.keys).filter(pl.col(MOMENT).is_in(moments.implode()))
+    return not decisive.is_duplicated().any()
 
 
 def _join_as_known(asked: pl.DataFrame, rows: pl.DataFrame, view: ViewJoin) -> pl.DataFrame:

@@ -84,6 +84,14 @@ def test_known_at_event_time_is_the_reference_asked_row_by_row(
     assert found["x"].to_list() == wanted
 
 
+@settings(max_examples=150, deadline=None)
+@given(observed_rows, stored_rows, st.sampled_from(["a", "ab", ""]))
+def test_stored_in_order_of_time_or_not_is_the_same(asked: list[Any], rows: list[Any], by: str) -> None:
+    in_order = stored(sorted(rows, key=lambda row: row[1]))  # by event time; creation in whatever order
+    wanted = [reference(row, in_order, by, None, None) for row in observed(asked).iter_rows(named=True)]
+    assert point_in_time_join(observed(asked), [view(in_order, by=by)])["x"].to_list() == wanted
+
+
 @settings(max_examples=60, deadline=None)
 @given(observed_rows.filter(bool), stored_rows, st.randoms(use_true_random=False))
 def test_what_happens_later_changes_nothing(asked: list[Any], rows: list[Any], random: Any) -> None:
