@@ -57,7 +57,7 @@ def python(arguments: Sequence[str], *, root: Path, log: Path, at_most: float | 
             raise CutOffError(f"longer than {at_most:g} s") from error
         seconds = time.perf_counter() - started
     if done.returncode in KILLED:
-        raise CutOffError(f"out of memory after {seconds:.0f} s (code {done.returncode}, see {log})")
+        raise CutOffError(f"out of memory after {seconds:.0f} s (code {done.returncode})")
     if done.returncode:
         last = "\n".join([*done.stdout.splitlines(), *log.read_text().splitlines()][-LAST_LINES:])
         raise BenchError(f"python {' '.join(arguments[:2])} ended with code {done.returncode}, see {log}:\n{last}")
