@@ -59,7 +59,7 @@ def catalog(repo: CompiledRepo, lake: Lake) -> list[Entry]:
 
 def _entry(repo: CompiledRepo, view: CompiledView, lake: Lake) -> Entry:
     table = keys.feature_view(view.name)
-    manifests = lake.manifests(table)
+    live = lake.live(table)
     return Entry(
         view=view.name,
         description=view.description,
@@ -67,9 +67,9 @@ def _entry(repo: CompiledRepo, view: CompiledView, lake: Lake) -> Entry:
         entity=tuple(view.keys),
         ttl=view.declared.ttl,
         features=view.features,
-        rows=sum(manifest.rows for manifest in manifests.values()) if manifests else None,
+        rows=sum(item.rows for item in live.values()) if live else None,
         newest_event=newest_event(lake, table),
-        red=tuple(name for name, manifest in manifests.items() if manifest.red),
+        red=tuple(name for name, item in live.items() if item.red),
         users=tuple(users(repo.services, view.name)),
     )
 

@@ -70,7 +70,7 @@ from ml_assets.features.reading import (
     view_joins,
     within,
 )
-from ml_assets.features.replayed import replayed_now
+from ml_assets.features.replayed import now_inside_feast
 from ml_assets.features.sharding import usable_memory
 from ml_assets.lake import content_hash
 
@@ -327,7 +327,7 @@ class PolarsOfflineStore(OfflineStore):
         rows = pl.from_arrow(table)
         assert isinstance(rows, pl.DataFrame)
         if found and isinstance(feature_view.stream_source, PushSource):
-            _push(PushLog(found[0].url, found[1]), rows, feature_view, _now(config))
+            _push(PushLog(found[0].url, found[1]), rows, feature_view, now_inside_feast(config))
         elif "*" in path or found:
             raise FeatureError(
                 f"{where}: cannot append to {path}: a lake table is written by its asset and a glob names no place; "
@@ -591,10 +591,3 @@ def _with_times(rows: pl.DataFrame, columns: Sequence[str | None]) -> pl.DataFra
         return rows.with_columns(pl.col(name).str.to_datetime(time_unit="us", time_zone="UTC") for name in written)
     except pl.exceptions.PolarsError as error:
         raise FeatureError(f"rows to push: a value of {written} is no time; write 2013-11-03T12:00:00Z") from error
-
-
-def _now(config: RepoConfig) -> datetime:
-    """Return the replay's now while there is one, else Feast's, which is the system's."""
-    from feast.utils import _utc_now
-
-    return replayed_now(getattr(config.online_store, "replay_clock", None), config.repo_path) or _utc_now()

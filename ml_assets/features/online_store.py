@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from feast import Entity, utils
+from feast import Entity
 from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
@@ -31,7 +31,7 @@ from ml_assets.features.online.backends import Backend, open_backend
 from ml_assets.features.online.place import DEFAULT_URL, STORE, online_url
 from ml_assets.features.online.reader import KINDS
 from ml_assets.features.online.rows import NEVER, PUSHED, Change, OnlineRow, Packing, micros, moment, pack_key
-from ml_assets.features.replayed import replayed_now
+from ml_assets.features.replayed import now_inside_feast
 
 Written = tuple[EntityKeyProto, dict[str, ValueProto], datetime, datetime | None]
 Found = tuple[datetime | None, dict[str, ValueProto] | None]
@@ -82,7 +82,7 @@ class PackedOnlineStore(OnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[Found]:
         """Return event time and features of each key; (None, None) when there is no row or it is older than the TTL."""
-        oldest = _now(config) - table.ttl if table.ttl else None
+        oldest = now_inside_feast(config) - table.ttl if table.ttl else None
         rows = self._backend(config).read(table.name, [_key(entity) for entity in entity_keys])
         types, packing = _types(table), _packing(table)
         wanted = [name for name in requested_features or types if name in types]
@@ -151,8 +151,3 @@ def _proto(dtype: Any, value: Any) -> ValueProto:
 def _key(entity: EntityKeyProto) -> str:
     values = dict(zip(entity.join_keys, map(feast_value_type_to_python_type, entity.entity_values), strict=True))
     return pack_key([values[name] for name in sorted(values) if name != DUMMY_ENTITY_ID])
-
-
-def _now(config: RepoConfig) -> datetime:
-    """Return the replay's now while there is one, else Feast's, which is the system's."""
-    return replayed_now(config.online_store.replay_clock, config.repo_path) or utils._utc_now()

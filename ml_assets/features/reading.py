@@ -193,7 +193,7 @@ def _scanned_files(path: str, where: str, period: Period | None) -> _Scanned:
     files = parquet_files(path)
     if not files:
         raise FeatureError(f"{where}: no Parquet file at {path}; materialize the view, or correct its source's path")
-    files = [file for file in files if period is None or _near(event_day(file, path), period)] or files[:1]
+    files = [file for file in files if period is None or is_near(event_day(file, path), period)] or files[:1]
     rows = scan_files(files, path)
     if period is None:
         return _Scanned(rows, files=files)
@@ -268,17 +268,18 @@ def _partitions(lake: Lake, table: str, where: str, period: Period | None) -> li
     names = lake.store.folders(table)
     if not names:
         raise FeatureError(f"{where}: lake table {table!r} in {lake.url} has no data; materialize it first")
-    return [name for name in names if period is None or _near(_day(name), period)] or names[:1]
+    return [name for name in names if period is None or is_near(partition_day(name), period)] or names[:1]
 
 
-def _day(partition: str) -> date | None:
+def partition_day(partition: str) -> date | None:
+    """Return the day that a partition is named after; None for a name that is no day."""
     try:
         return date.fromisoformat(partition)
     except ValueError:
         return None
 
 
-def _near(day: date | None, period: Period) -> bool:
+def is_near(day: date | None, period: Period) -> bool:
     """Tell whether what holds the events of that day may matter; without a day it may hold anything."""
     if day is None:
         return True

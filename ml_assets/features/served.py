@@ -18,7 +18,7 @@ import polars as pl
 from ml_assets.features.compiled import CompiledRepo
 from ml_assets.features.day_files import DayFiles
 from ml_assets.features.on_demand import POLARS_TYPES
-from ml_assets.features.online.reader import OnlineAnswer, labelled, view_plan
+from ml_assets.features.online.reader import OnlineAnswer, labelled_views, view_plan
 from ml_assets.features.online.replay import SERVED_EVENT
 from ml_assets.features.reading import EVENT_TIMESTAMP
 from ml_assets.lake import content_hash
@@ -135,7 +135,7 @@ def asked_types(repo: CompiledRepo, service: str) -> dict[str, str]:
     A request column `event_timestamp` is left out: it is the moment served.
     """
     found = repo.services[service]
-    keys = (view_plan(repo.views[view.name], view, label=label).keys for view, label in labelled(found.declared or ()))
+    keys = (view_plan(repo.views[view.name], view, label=label).keys for view, label in labelled_views(repo, service))
     declared = {name: dtype for pairs in keys for name, dtype in pairs}
     declared |= {item.name: item.declared for view in found.on_demand for item in view.request}
     return {name: dtype for name, dtype in declared.items() if name != EVENT_TIMESTAMP}

@@ -11,19 +11,19 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from ml_assets.features.compiled import CompiledView
+from ml_assets.features.on_demand import POLARS_TYPES
 from ml_assets.features.online.backends import Backend
 from ml_assets.features.online.rows import NEVER, PUSHED, Change, OnlineRow, Packing, keys_of, moment, spread
 from ml_assets.features.point_in_time import FeatureError, ViewJoin, point_in_time_join, require_columns, require_zone
 from ml_assets.features.push_log import RECEIVED, PushLog
-from ml_assets.features.reading import PARTITION_SLACK, lake_table, location
-from ml_assets.lake import Lake
+from ml_assets.features.reading import Period, is_near, lake_table, location, partition_day
+from ml_assets.lake import Lake, Live
 
 EVENT, CREATED, ORIGIN, NOW = "_event", "_created", "_origin", "_now"
 KNOWN = (
@@ -32,14 +32,6 @@ KNOWN = (
 PUSHED_DAY = "pushed/"  # before the day, in the remembered versions
 FLOATS = ("Float32", "Float64")
 TIME = pl.Datetime("us", "UTC")
-KEY_TYPES: Mapping[str, Any] = {
-    "String": pl.String,
-    "Int32": pl.Int64,
-    "Int64": pl.Int64,
-    "Bool": pl.Boolean,
-    "Bytes": pl.Binary,
-    "UnixTimestamp": TIME,
-}
 
 
 @dataclass(frozen=True)
@@ -57,11 +49,9 @@ class OnlineSource:
 
     def near(self, now: datetime, partitions: Collection[str]) -> list[str]:
         """Return the partitions that may hold a row that is no older than the TTL."""
-        ttl = self.view.declared.ttl
-        if ttl is None:
-            return sorted(partitions)
-        first = (now - ttl - PARTITION_SLACK).date()
-        return [name for name in sorted(partitions) if _day(name) is None or str(_day(name)) >= str(first)]
+        declared = self.view.declared
+        served = Period(declared.event_timestamp, now - declared.ttl if declared.ttl else None, None)
+        return [name for name in sorted(partitions) if is_near(partition_day(name), served)]
 
 
 @dataclass(frozen=True)
@@ -100,12 +90,13 @@ def materialize(
     again next time. Raises `RedPartitionError` for red partitions, `FeatureError` for columns that are missing.
     """
     view = source.view.name
-    current = {name: item.version for name, item in source.lake.manifests(source.table, partitions).items()}
+    current = source.lake.live(source.table, partitions)
     known = backend.versions(view, current)
-    changed = {name for name, version in current.items() if known.get(name) != version}
+    changed = {name for name, item in current.items() if known.get(name) != item.version}
     revised = changed & set(known)
     read = source.near(now, changed)
-    rows, later = _newest(source, _batch(source, read), now)
+    # what is read is what the remembered versions are of, even when somebody writes meanwhile
+    rows, later = _newest(source, _batch(source, {name: current[name] for name in read}), now)
     put_right, gone = _left_behind(source, backend, rows, revised, now)
     written = backend.apply(
         view,
@@ -113,7 +104,7 @@ def materialize(
             rows=[*rows.values(), *put_right],
             revised=revised,
             gone=gone,
-            versions={name: current[name] for name in changed if name not in later},
+            versions={name: current[name].version for name in changed if name not in later},
         ),
     )
     pushed = _push(source, backend, now)
@@ -168,10 +159,10 @@ def offline_keys(source: OnlineSource, now: datetime, *, most: int) -> list[str]
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _batch(source: OnlineSource, partitions: Sequence[str]) -> pl.LazyFrame | None:
-    if not partitions:
+def _batch(source: OnlineSource, live: Mapping[str, Live]) -> pl.LazyFrame | None:
+    if not live:
         return None
-    return _renamed(source, source.lake.scan(source.table, partitions, partition_column=ORIGIN))
+    return _renamed(source, source.lake.scan(source.table, live=live, partition_column=ORIGIN))
 
 
 def all_rows(source: OnlineSource, now: datetime) -> pl.LazyFrame | None:
@@ -181,7 +172,7 @@ def all_rows(source: OnlineSource, now: datetime) -> pl.LazyFrame | None:
     """
     there = source.lake.store.folders(source.table)
     near = source.near(now, there) or there[:1]  # no row of that one counts, but it knows the columns
-    found = [_batch(source, near)]
+    found = [_batch(source, source.lake.live(source.table, near))]
     if source.pushed:
         pushed = source.pushed.scan(days=source.near(now, source.pushed.versions()))
         found.insert(0, None if pushed is None else _renamed(source, pushed.with_columns(pl.lit(PUSHED).alias(ORIGIN))))
@@ -284,11 +275,4 @@ def _unpacked(source: OnlineSource, keys: Sequence[str]) -> pl.DataFrame:
         return pl.DataFrame({"_row": range(len(keys))})
     packing = Packing(types)
     rows = [packing.decoded(dict(zip(types, json.loads(key), strict=True))) for key in keys]
-    return pl.DataFrame(rows, schema={name: KEY_TYPES[dtype] for name, dtype in types.items()})
-
-
-def _day(partition: str) -> date | None:
-    try:
-        return date.fromisoformat(partition)
-    except ValueError:
-        return None
+    return pl.DataFrame(rows, schema={name: POLARS_TYPES[dtype] for name, dtype in types.items()})

@@ -28,7 +28,6 @@ KINDS: Mapping[Kind, str] = {
 class Difference:
     """One entity that differs: what is online, what the offline join has, and when each was true."""
 
-    view: str
     kind: Kind
     key: str
     online: Mapping[str, Any]
@@ -52,7 +51,7 @@ class Parity:
         """Count a difference, and keep the first ones as examples."""
         self.counts[kind] += 1
         if self.counts[kind] <= MOST_EXAMPLES:
-            self.examples.append(Difference(self.view, kind, key, online, offline))
+            self.examples.append(Difference(kind, key, online, offline))
 
     @property
     def green(self) -> bool:
@@ -97,24 +96,24 @@ def parity(source: OnlineSource, backend: Backend, *, now: datetime, most: int =
     """
     view = source.view
     keys = spread(sorted({*offline_keys(source, now, most=most), *backend.keys(view.name, most=most)}), most)
-    held = dict(zip(keys, backend.read(view.name, keys), strict=True))
-    wanted = dict(_joined(source, keys, now))
-    plan, found = view_plan(view), Parity(view.name, len(keys))
-    for key in keys:
-        _compare(found, key, _served(plan, held[key], now), wanted.get(key))
+    wanted, found = dict(_joined(source, keys, now)), Parity(view.name, len(keys))
+    for key, served in zip(keys, _served(view_plan(view), backend.read(view.name, keys), now), strict=True):
+        _compare(found, key, served, wanted.get(key))
     return found
 
 
 Row = tuple[tuple[int, int], Mapping[str, Any]]  # (event, created), values
 
 
-def _served(plan: ViewPlan, row: OnlineRow | None, now: datetime) -> Row | None:
-    """Return what serving gives for a row."""
+def _served(plan: ViewPlan, rows: Sequence[OnlineRow | None], now: datetime) -> Iterator[Row | None]:
+    """Yield what serving gives for each row."""
     answer = OnlineAnswer({}, {}, {})
-    plan.fill(answer, [row], now)
-    if row is None or answer.statuses[plan.label] != ["present"]:
-        return None
-    return (row.event, row.created), {name: answer.values[output][0] for name, output in plan.outputs}
+    plan.fill(answer, rows, now)
+    for place, (row, status) in enumerate(zip(rows, answer.statuses[plan.label], strict=True)):
+        if row is None or status != "present":
+            yield None
+        else:
+            yield (row.event, row.created), {name: answer.values[output][place] for name, output in plan.outputs}
 
 
 def _joined(source: OnlineSource, keys: Sequence[str], now: datetime) -> Iterator[tuple[str, Row]]:

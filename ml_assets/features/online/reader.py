@@ -159,19 +159,22 @@ def view_plan(view: CompiledView, asked: DeclaredView | None = None, *, label: s
 
 
 def _plans(repo: CompiledRepo, service: str) -> Iterable[ViewPlan]:
+    for asked, label in labelled_views(repo, service):
+        yield view_plan(repo.views[asked.name], asked, label=label)
+
+
+def labelled_views(repo: CompiledRepo, service: str) -> Iterator[tuple[DeclaredView, str]]:
+    """Yield each view of a service with its name; one that is there again, under aliases, gets a number.
+
+    Raises `FeatureError` for a service that is not there, or that only Feast can answer for.
+    """
     if service not in repo.services:
         raise FeatureError(f"no feature service {service!r}; there are {sorted(repo.services)}")
     found = repo.services[service]
     if found.declared is None:
         raise FeatureError(f"feature service {service!r} can only be answered by Feast itself: {found.reason}")
-    for asked, label in labelled(found.declared):
-        yield view_plan(repo.views[asked.name], asked, label=label)
-
-
-def labelled(views: Sequence[DeclaredView]) -> Iterator[tuple[DeclaredView, str]]:
-    """Yield each view of a service with its name; one that is there again, under aliases, gets a number."""
     times: dict[str, int] = {}
-    for view in views:
+    for view in found.declared:
         times[view.name] = times.get(view.name, 0) + 1
         yield view, view.name if times[view.name] == 1 else f"{view.name}_{times[view.name]}"
 

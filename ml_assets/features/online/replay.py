@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
 
 import polars as pl
 
-from ml_assets.features.compiled import CompiledService
 from ml_assets.features.on_demand import OnDemand, with_request_features
 from ml_assets.features.online.materialize import CREATED, EVENT, KNOWN, OnlineSource, all_rows
 from ml_assets.features.online.parity import Parity
 from ml_assets.features.online.place import OnlineSide
-from ml_assets.features.online.reader import labelled
+from ml_assets.features.online.reader import labelled_views
 from ml_assets.features.point_in_time import FeatureError, ViewJoin, point_in_time_join, require_columns
-from ml_assets.features.reading import EVENT_TIMESTAMP, DeclaredView
+from ml_assets.features.reading import EVENT_TIMESTAMP, DeclaredView, partition_day
 
 LAG = timedelta(hours=1)
 SERVED_EVENT = "_event_"  # before the view's name, in the log: when the values were true
@@ -38,24 +36,16 @@ def replay(
     `served` has a row for each entity that was answered: `event_timestamp` (when), the join keys and request columns, the features,
     and `_event_<view>` for each view. Raises `FeatureError` for a service that is not known and for columns that are missing.
     """
-    found = _service(side, service)
-    hidden = {name for view in found.on_demand for name in view.hidden}
+    views = list(labelled_views(side.repo, service))
+    on_demand = side.repo.services[service].on_demand
+    hidden = {name for view in on_demand for name in view.hidden}
     outcomes, joined = [], served
-    for view, label in labelled(found.declared or ()):
+    for view, label in views:
         differing, known = _replay_view(side.source(view.name), view, label, served, hidden, lag)
         outcomes.append(Parity(label, served.height, late_share))
         _count(outcomes[-1], differing, [item.output for item in view.features if item.output not in hidden], view.keys)
         joined = joined.with_columns(known)
-    return outcomes + [_replay_request(view, served, joined) for view in found.on_demand]
-
-
-def _service(side: OnlineSide, name: str) -> CompiledService:
-    if name not in side.repo.services:
-        raise FeatureError(f"no feature service {name!r}; there are {sorted(side.repo.services)}")
-    found = side.repo.services[name]
-    if found.declared is None:
-        raise FeatureError(f"feature service {name!r} can only be answered by Feast itself: {found.reason}")
-    return found
+    return outcomes + [_replay_request(view, served, joined) for view in on_demand]
 
 
 def _replay_view(
@@ -67,9 +57,10 @@ def _replay_view(
     require_columns([EVENT_TIMESTAMP, *view.keys, *outputs, event], served.schema, f"served requests of view {label!r}")
     first = served[EVENT_TIMESTAMP].min()
     assert isinstance(first, datetime)
-    rows = all_rows(source, first)
-    if rows is None:
+    stored = all_rows(source, first)
+    if stored is None:
         raise FeatureError(f"feature view {view.name!r} has no rows at all; materialize it first")
+    rows = stored.collect().lazy()  # read once, joined four times
     asked = served.select(EVENT_TIMESTAMP, *view.keys)
     then = _join(source, view, asked, rows, THEN, known=timedelta())
     before = _join(source, view, asked, rows, BEFORE, known=lag)
@@ -151,9 +142,8 @@ def _with_revisions(source: OnlineSource, served: pl.DataFrame, event: str, firs
 
 def _around(partition: str, moments: pl.Series) -> list[date]:
     """Return the days whose rows a partition may hold: those around its own, in whatever time zone, or all."""
-    try:
-        own = date.fromisoformat(partition)
-    except ValueError:
+    own = partition_day(partition)
+    if own is None:
         return list(moments.drop_nulls().dt.date().unique())
     return [own + timedelta(days=shift) for shift in (-1, 0, 1)]
 
@@ -213,11 +203,6 @@ def _replay_request(view: OnDemand, served: pl.DataFrame, joined: pl.DataFrame) 
         for row, value in zip(
             served.filter(differs).iter_rows(named=True), computed.filter(differs)[name], strict=True
         ):
-            outcome.add(
-                "mismatched", f"request at {row[EVENT_TIMESTAMP].isoformat()}", _one(name, row[name]), _one(name, value)
-            )
+            key = f"request at {row[EVENT_TIMESTAMP].isoformat()}"
+            outcome.add("mismatched", key, {name: row[name]}, {name: value})
     return outcome
-
-
-def _one(name: str, value: Any) -> dict[str, Any]:
-    return {name: value}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ml_assets.features.online.place import OnlineSide
 from ml_assets.features.online.reader import OnlineReader
 from ml_assets.features.online.replay import replay
 from ml_assets.features.point_in_time import FeatureError
-from ml_assets_tests.features.online.sides import FIRST, NOW, TABLE, TIME, Side, rows
+from ml_assets_tests.features.online.sides import FIRST, TABLE, TIME, Side, rows
 
 HOUR = timedelta(hours=1)
 TWICE = OnDemand(
@@ -156,10 +155,4 @@ def test_long_after_the_last_row_nothing_is_served_and_nothing_expected(served: 
     served.log.clear()
     served.ask(FIRST + timedelta(days=40), ("p", 1))
     assert served.log[0]["x"] is None
-    assert served.outcome() == GREEN
-
-
-def test_now_is_after_all_of_it(served: Served) -> None:
-    ask: Callable[..., None] = served.ask
-    ask(NOW, ("p", 1))
     assert served.outcome() == GREEN
