@@ -43,6 +43,7 @@ POLARS_TYPES: Mapping[str, pl.DataType] = {
     "Float64": pl.Float64(),
     "UnixTimestamp": pl.Datetime("us", "UTC"),
 }
+LIST = "Array("  # begins the name of Feast's type of a list
 HASH_DIGITS = 12
 # Feast stores this text in its registry and runs it, before it would look at pickled code. What is between the two
 # parts is the view as JSON, which is the same in Python as long as there are only texts and lists in it.
@@ -51,6 +52,14 @@ _HEAD = """def request_time(inputs):
 
     return run_on_pandas(inputs, """
 _TAIL = ")\n"
+
+
+def polars_type(declared: str) -> pl.DataType | None:
+    """Return the Polars type of a Feast type, by its name: `Float64`, `Array(String)`, …; None for what has none here."""
+    if declared.startswith(LIST):
+        inner = polars_type(declared[len(LIST) : -1])
+        return None if inner is None else pl.List(inner)
+    return POLARS_TYPES.get(declared)
 
 
 @dataclass(frozen=True)

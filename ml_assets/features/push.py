@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ml_assets.features.compiled import CompiledView
-from ml_assets.features.on_demand import POLARS_TYPES
+from ml_assets.features.on_demand import LIST, polars_type
 from ml_assets.features.online.backends import Backend
 from ml_assets.features.online.rows import NEVER, PUSHED, Change, OnlineRow, Packing, keys_of
 from ml_assets.features.point_in_time import FeatureError
@@ -255,8 +255,9 @@ class _Column:
     @cached_property
     def dtype(self) -> pl.DataType:
         """Return the Polars type."""
-        inner = _inner(self.declared)
-        return POLARS_TYPES[self.declared] if inner is None else pl.List(POLARS_TYPES[inner])
+        found = polars_type(self.declared)
+        assert found is not None  # `_columns` has refused all others
+        return found
 
     def read(self, value: Any, now: datetime) -> Any:
         """Return the value in Python's type; `ValueError` with what is wrong and how to mend it."""
@@ -308,7 +309,7 @@ def _columns(targets: Sequence[_Target]) -> tuple[dict[str, _Column], list[Fault
             if found.setdefault(name, column) != column:
                 problem = f"its views declare it {found[name].declared} and {column.declared}; make them agree"
                 faults.append(Fault(None, name, "", problem))
-            if (_inner(column.declared) or column.declared) not in POLARS_TYPES:
+            if (_inner(column.declared) or column.declared) not in READERS:  # lists of lists too
                 faults.append(Fault(None, name, "", f"values of type {column.declared} cannot be pushed"))
     return found, faults
 
@@ -336,7 +337,7 @@ def told(value: Any) -> str:
 
 def _inner(declared: str) -> str | None:
     """Return the type of a list's items; None for what is no list."""
-    return declared[len("Array(") : -1] if declared.startswith("Array(") else None
+    return declared[len(LIST) : -1] if declared.startswith(LIST) else None
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

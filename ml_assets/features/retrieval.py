@@ -31,7 +31,7 @@ from ml_assets.features.compiled import (
     is_current,
     last_services,
 )
-from ml_assets.features.on_demand import require_request, with_request_features
+from ml_assets.features.on_demand import POLARS_TYPES, polars_type, require_request, with_request_features
 from ml_assets.features.point_in_time import FeatureError, point_in_time_join, require_zone
 from ml_assets.features.reading import Reading, moment_column, view_joins
 from ml_assets.features.usage import require_unused
@@ -333,20 +333,7 @@ def _no_service(name: str, repo: Path | str, known: Iterable[str]) -> FeatureErr
 
 
 def _polars_type(dtype: Any) -> pl.DataType:
-    from feast import types as feast_types
-
-    types: dict[Any, pl.DataType] = {
-        feast_types.String: pl.String(),
-        feast_types.Bytes: pl.Binary(),
-        feast_types.Bool: pl.Boolean(),
-        feast_types.Int32: pl.Int32(),
-        feast_types.Int64: pl.Int64(),
-        feast_types.Float32: pl.Float32(),
-        feast_types.Float64: pl.Float64(),
-        feast_types.UnixTimestamp: pl.Datetime("us", "UTC"),
-    }
-    if isinstance(dtype, feast_types.Array):
-        return pl.List(_polars_type(dtype.base_type))
-    if dtype not in types:
-        raise FeatureError(f"Feast type {dtype} has no Polars type here; use one of {[str(item) for item in types]}")
-    return types[dtype]
+    found = polars_type(str(dtype))
+    if found is None:
+        raise FeatureError(f"Feast type {dtype} has no Polars type here; use one of {list(POLARS_TYPES)}")
+    return found

@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
 
 import polars as pl
 
 from ml_assets.features.compiled import CompiledRepo
 from ml_assets.features.day_files import DayFiles
-from ml_assets.features.on_demand import POLARS_TYPES
+from ml_assets.features.on_demand import polars_type
 from ml_assets.features.online.reader import OnlineAnswer, labelled_views, view_plan
 from ml_assets.features.online.replay import SERVED_EVENT
 from ml_assets.features.reading import EVENT_TIMESTAMP
@@ -29,7 +28,6 @@ TIME = pl.Datetime("us", "UTC")
 MOST_ROWS = 50_000  # in the buffer; then the newest are dropped
 FLUSH_ROWS, FLUSH_SECONDS = 5_000, 10.0
 DAY = "_day"
-WIDER: Mapping[str, pl.DataType] = {"Float32": pl.Float64()}  # as the online store has them
 
 
 class ServedLog:
@@ -126,7 +124,9 @@ def served_types(repo: CompiledRepo, service: str) -> dict[str, pl.DataType]:
     for on_demand in found.on_demand:
         types = {output.name: output.declared for output in on_demand.outputs}
         declared |= {column: types[name] for name, column in on_demand.added.items()}
-    return {name: _polars_type(dtype) for name, dtype in declared.items()}
+    # wider floats, as the online store has them; no type (as the values are) for what Polars has no name for
+    logged = {name: polars_type(dtype.replace("Float32", "Float64")) for name, dtype in declared.items()}
+    return {name: dtype for name, dtype in logged.items() if dtype is not None}
 
 
 def asked_types(repo: CompiledRepo, service: str) -> dict[str, str]:
@@ -151,11 +151,3 @@ def served_rows(answer: OnlineAnswer, types: Mapping[str, pl.DataType], *, reque
     events = [pl.Series(f"{SERVED_EVENT}{view}", moments, dtype=TIME) for view, moments in answer.events.items()]
     served = pl.DataFrame([*columns, *events])
     return served.select(pl.lit(request).alias(REQUEST), pl.lit(now, dtype=TIME).alias(EVENT_TIMESTAMP), pl.all())
-
-
-def _polars_type(declared: str) -> Any:
-    """Return the type in the log; None (as the values are) for what Polars has no name for."""
-    if declared.startswith("Array("):
-        inner = _polars_type(declared[len("Array(") : -1])
-        return None if inner is None else pl.List(inner)
-    return WIDER.get(declared) or POLARS_TYPES.get(declared)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from ml_assets.features.describe import cell
 from ml_assets.features.online.backends import Backend
 from ml_assets.features.online.materialize import CREATED, EVENT, OnlineSource, joined_as_of, offline_keys
 from ml_assets.features.online.reader import OnlineAnswer, ViewPlan, view_plan
@@ -80,7 +81,7 @@ class Parity:
         if self.examples:
             lines += ["", "| entity | differs | online | offline |", "|---|---|---|---|"]
             lines += [
-                f"| {_cell(one.key)} | {one.kind} | {_cell(_told(one.online))} | {_cell(_told(one.offline))} |"
+                f"| {cell(one.key)} | {one.kind} | {cell(_told(one.online))} | {cell(_told(one.offline))} |"
                 for one in self.examples
             ]
         return "\n".join(lines)
@@ -149,7 +150,3 @@ def _same(one: Any, other: Any) -> bool:
 
 def _told(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "nothing"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
