@@ -22,6 +22,7 @@ from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.retrieval import apply, historical_features, service_features, service_views, view_schemas
 from ml_assets.lake import Lake, RedPartitionError
 from ml_assets.resources.places import FeatureStoreResource
+from ml_assets_tests.features.repos import feature_store_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "flight_delay_v2"
@@ -38,15 +39,6 @@ KEYS = ("carrier", "origin", "dest", "tailnum")
 PLAN = ("distance", "scheduled_duration", "planned_departures")
 START = datetime(2013, 1, 1, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
-YAML = """\
-project: small
-provider: local
-registry: registry.db
-online_store: {type: sqlite, path: online.db}
-offline_store: {type: %s}
-entity_key_serialization_version: 3
-"""
-OURS = "ml_assets.features.offline_store.PolarsOfflineStore"
 SMALL = """\
 import pandas as pd
 from datetime import timedelta
@@ -147,7 +139,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a repository with what the shipped one does not have, applied."""
     repo = tmp_path_factory.mktemp("small")
-    (repo / "feature_store.yaml").write_text(YAML % OURS)
+    (repo / "feature_store.yaml").write_text(feature_store_yaml())
     (repo / "small.py").write_text(SMALL)
     table = pl.DataFrame({"key": ["p", "p", "q"], "at": [at(1), at(3), at(2)], "stored_x": [0.1, 0.3, 0.2]})
     table.with_columns(n=pl.int_range(3)).write_parquet(repo / "mapped.parquet")
@@ -342,7 +334,7 @@ def test_what_feast_refuses_by_itself_is_left_to_feast(small: Path) -> None:
 
 
 def test_another_offline_store_is_refused_as_before(tmp_path: Path) -> None:
-    (tmp_path / "feature_store.yaml").write_text(YAML % "dask")
+    (tmp_path / "feature_store.yaml").write_text(feature_store_yaml(offline="dask"))
     (tmp_path / "small.py").write_text(SMALL)
     assert apply(tmp_path)
     with pytest.raises(FeatureError, match=r"offline_store.type is 'dask', which does not keep rows"):

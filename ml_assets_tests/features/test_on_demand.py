@@ -22,18 +22,12 @@ from ml_assets.features import on_demand, retrieval
 from ml_assets.features.on_demand import Input, OnDemand, Output, on_demand_view, run_on_pandas, with_request_features
 from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.retrieval import apply, historical_features, service_features, service_views
+from ml_assets_tests.features.repos import feature_store_yaml
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 TIME = pl.Datetime("us", "UTC")
 MODULE = "request_functions_under_test"
-YAML = """\
-project: small
-provider: local
-registry: registry.db
-online_store: {type: sqlite, path: online.db}
-offline_store: {type: ml_assets.features.offline_store.PolarsOfflineStore}
-entity_key_serialization_version: 3
-"""
+YAML = feature_store_yaml()
 FUNCTIONS = """\
 import polars as pl
 

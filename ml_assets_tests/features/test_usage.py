@@ -13,15 +13,9 @@ from ml_assets.features.compiled import CompiledService
 from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.retrieval import applied_repo, apply
 from ml_assets.features.usage import User, broken_uses, require_unused, users
+from ml_assets_tests.features.repos import feature_store_yaml
 
-YAML = """\
-project: small
-provider: local
-registry: registry.db
-online_store: {type: sqlite, path: online.db}
-offline_store: {type: ml_assets.features.offline_store.PolarsOfflineStore}
-entity_key_serialization_version: 3
-"""
+YAML = feature_store_yaml()
 DEFINED = """\
 import pandas as pd
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, RequestSource, ValueType

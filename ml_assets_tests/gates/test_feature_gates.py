@@ -18,15 +18,9 @@ from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.retrieval import service_features
 from ml_assets.lake import Lake, RedPartitionError
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource
+from ml_assets_tests.features.repos import feature_store_yaml
 
-YAML = """\
-project: small
-provider: local
-registry: registry.db
-online_store: {type: sqlite, path: online.db}
-offline_store: {type: ml_assets.features.offline_store.PolarsOfflineStore}
-entity_key_serialization_version: 3
-"""
+YAML = feature_store_yaml()
 DEFINED = """\
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.types import Float64, Int64, String

@@ -19,15 +19,9 @@ from ml_assets.features.push_log import PushLog
 from ml_assets.features.served import ServedLog, served_rows, served_types
 from ml_assets.lake import Lake
 from ml_assets.resources.places import ClockResource, FeatureStoreResource
+from ml_assets_tests.features.repos import PACKED, feature_store_yaml
 
-YAML = """\
-project: small
-provider: local
-registry: registry.db
-online_store: {type: ml_assets.features.online_store.PackedOnlineStore, url: online.db}
-offline_store: {type: ml_assets.features.offline_store.PolarsOfflineStore}
-entity_key_serialization_version: 3
-"""
+YAML = feature_store_yaml(online=PACKED)
 DEFINED = """\
 from datetime import timedelta
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
