@@ -1,19 +1,23 @@
-"""What differs between kinds of problems. `task("classification")` is the one place where a kind is looked up."""
+"""What differs between kinds of problems. `task("regression")` is the one place where a kind is looked up."""
 
 from __future__ import annotations
 
-from ml_assets.tasks import classification
+from collections.abc import Sequence
+
+from ml_assets.tasks import classification, clustering, multiclass, regression
 from ml_assets.tasks.base import Metric, Task, TaskError
 
 __all__ = ["KINDS", "Metric", "Task", "TaskError", "task"]
 
-_TASKS: dict[str, Task] = {known.kind: known for known in (classification.TASK,)}
-
-KINDS: tuple[str, ...] = tuple(_TASKS)
+KINDS: tuple[str, ...] = ("classification", "regression", "clustering")
 
 
-def task(kind: str) -> Task:
-    """The task called `kind`; a TaskError lists the known ones."""
-    if kind not in _TASKS:
+def task(kind: str, *, classes: Sequence[str] = (), clusters: Sequence[int] | None = None) -> Task:
+    """The task called `kind`, with its classes (more than two) or numbers of clusters; a TaskError lists the known ones."""
+    if kind not in KINDS:
         raise TaskError(f"task kind {kind!r} does not exist; use one of: {', '.join(KINDS)}")
-    return _TASKS[kind]
+    if kind == "clustering":
+        return clustering.task(clusters)
+    if kind == "regression":
+        return regression.TASK
+    return multiclass.task(classes) if classes else classification.TASK

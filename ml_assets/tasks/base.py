@@ -1,16 +1,23 @@
-"""What every task kind is made of: metrics that own their name and direction, and a check of what they are given.
+"""What every kind of problem is made of: metrics that own their name and direction, labels, answers, and checks of both.
 
-A new kind (regression, clustering) is one new module with a `TASK`, and one line in `ml_assets.tasks`.
+A new kind is one new module with a subclass of `Task`, and one line in `ml_assets.tasks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import polars as pl
+
 MetricFunction = Callable[[np.ndarray, np.ndarray, float], "float | str"]
+Output = Literal["probability", "probabilities", "value", "cluster"]
+DEFAULT_THRESHOLD = 0.5
 
 
 class TaskError(ValueError):
@@ -19,7 +26,7 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Metric:
-    """One number about predictions `score` of the truth `y` (equal-length arrays that passed `Task.check`).
+    """One number about predictions `score` of the truth `y` (arrays of equally many rows that passed `Task.check`).
 
     `function(y, score, threshold)` returns the number, or a text: why the number is not defined for these rows.
     `source` says where the formula comes from. `needs_both_classes` metrics say nothing about a single class.
@@ -31,13 +38,15 @@ class Metric:
     description: str
     source: str
     needs_both_classes: bool = False
+    quantile: float | None = None
+    """For numbers: the quantile of the outcome whose forecast is best by this metric; None is the mean."""
 
-    def compute(self, y: np.ndarray, score: np.ndarray, threshold: float) -> float | None:
+    def compute(self, y: np.ndarray, score: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> float | None:
         """The metric's value, or None when it does not apply to these rows (`why_not` says why)."""
         outcome = self._outcome(y, score, threshold)
         return None if isinstance(outcome, str) else outcome
 
-    def why_not(self, y: np.ndarray, score: np.ndarray, threshold: float) -> str | None:
+    def why_not(self, y: np.ndarray, score: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> str | None:
         """The reason why the metric does not apply to these rows, or None when it does."""
         outcome = self._outcome(y, score, threshold)
         return outcome if isinstance(outcome, str) else None
@@ -45,6 +54,10 @@ class Metric:
     def better(self, one: float, other: float) -> bool:
         """True when `one` is strictly better than `other`; a tie is not better."""
         return one > other if self.greater_is_better else one < other
+
+    def gain(self, one: float, other: float) -> float:
+        """By how much `one` is better than `other`; negative when it is worse."""
+        return one - other if self.greater_is_better else other - one
 
     def _outcome(self, y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
         if len(y) == 0:
@@ -55,13 +68,24 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A kind of problem: its metrics in the order of the reports, and what `y` and `score` must look like."""
+class Task(ABC):
+    """A kind of problem: its metrics in the order of the reports, and what `y` and `score` look like.
+
+    | output | y | score |
+    |---|---|---|
+    | probability | (n,) 0 or 1 | (n,) probability of 1 |
+    | probabilities | (n,) code of the class | (n, classes) probabilities, each row sums to 1 |
+    | value | (n,) finite numbers | (n,) finite numbers |
+    | cluster | (n, d) the rows as they were compared | (n,) number of the cluster, -1 for none |
+    """
 
     kind: str
     metrics: tuple[Metric, ...]
-    checker: Callable[[np.ndarray, np.ndarray], None]
     default_metric: str
+    classes: tuple[str, ...] = ()
+
+    output: ClassVar[Output]
+    supervised: ClassVar[bool] = True
 
     @property
     def metric_names(self) -> list[str]:
@@ -80,4 +104,44 @@ class Task:
         """Raise a TaskError when truth and score are not of one length or not what this task expects."""
         if y.ndim != 1 or y.shape != score.shape:
             raise TaskError(f"y has shape {y.shape}, score has shape {score.shape}: give two flat arrays of one length")
-        self.checker(y, score)
+        self._check(y, score)
+
+    @abstractmethod
+    def _check(self, y: np.ndarray, score: np.ndarray) -> None:
+        """Raise a TaskError for labels or scores that this task does not have."""
+
+    @abstractmethod
+    def labels(self, column: pl.Series) -> np.ndarray:
+        """Return a label column without nulls as `y`; a TaskError names a value that is none."""
+
+    @abstractmethod
+    def losses(self, y: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Return how wrong each row's score is (n,), 0 is right: what sorts the worst errors."""
+
+    @abstractmethod
+    def answers(self, score: np.ndarray, threshold: float) -> dict[str, Any]:
+        """Return the columns of the answer by name: `prediction`, `score`, and what else the task tells."""
+
+    @abstractmethod
+    def stored(self, frame: pl.DataFrame) -> np.ndarray:
+        """Return the score array of a frame that holds the columns of `answers`."""
+
+    @abstractmethod
+    def expectations(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what holds for the columns of `answers`: Great Expectations' type and arguments of each."""
+
+    def choose_threshold(self, y: np.ndarray, score: np.ndarray, value: Mapping[str, float] | None = None) -> float:
+        """Return the threshold at which scores become decisions; tasks that decide otherwise ignore it."""
+        return DEFAULT_THRESHOLD
+
+    def describe(self, y: np.ndarray) -> str:
+        """Return what the labels look like, in a few words for a report."""
+        return f"{len(y):,} rows"
+
+    @abstractmethod
+    def plots(self, y: np.ndarray, score: np.ndarray, threshold: float) -> dict[str, bytes]:
+        """Return the task's plots of these rows as PNG bytes by title."""
+
+    @abstractmethod
+    def evidently(self, threshold: float) -> tuple[Any, Sequence[Any]]:
+        """Return Evidently's `DataDefinition` of the columns label, prediction and those of `answers`, and its presets."""

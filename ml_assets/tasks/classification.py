@@ -5,11 +5,16 @@ A row is predicted positive when `score >= threshold`. The metrics are exact, ha
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ml_assets.tasks.base import Metric, Task, TaskError
+from ml_assets.tasks.base import DEFAULT_THRESHOLD, Metric, Output, Task, TaskError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CALIBRATION_BINS = 10
 
@@ -136,19 +141,6 @@ def _expected_calibration_error(y: np.ndarray, score: np.ndarray, _: float) -> f
     return float(np.sum(np.abs(bins.mean_score - bins.positive_share) * bins.rows) / len(y))
 
 
-def _check(y: np.ndarray, score: np.ndarray) -> None:
-    wrong = ~((y == 0) | (y == 1))
-    if wrong.any():
-        raise TaskError(
-            f"label {y[wrong][0]} is not 0 or 1 ({wrong.sum()} rows): leave out unlabelled rows, map the rest"
-        )
-    outside = ~((score >= 0) & (score <= 1))
-    if outside.any():
-        raise TaskError(
-            f"score {score[outside][0]} is not a probability in [0, 1] ({outside.sum()} rows): calibrate the model"
-        )
-
-
 METRICS: tuple[Metric, ...] = (
     Metric("accuracy", True, _accuracy, "Share of rows decided rightly at the threshold.", "(TP + TN) / rows"),
     Metric("precision", True, _precision, "Share of predicted positives that are positive.", "TP / (TP + FP)"),
@@ -200,4 +192,86 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 
-TASK = Task(kind="classification", metrics=METRICS, checker=_check, default_metric="roc_auc")
+
+OUTCOMES = ("true_positive", "false_positive", "false_negative", "true_negative")
+
+
+def value_of(counts: Confusion, value: Mapping[str, float]) -> float:
+    """What decisions are worth together: each outcome's rows times its declared value; outcomes not named count 0."""
+    return sum(rows * value.get(name, 0.0) for name, rows in zip(OUTCOMES, counts, strict=True))
+
+
+def choose_threshold(y: np.ndarray, score: np.ndarray, value: Mapping[str, float] | None = None) -> float:
+    """The threshold of most value on these rows (give it validation, never test); of equals, the highest.
+
+    Without declared values it maximises F1. It lies half-way between two neighbouring scores, so that rounding in another
+    runtime does not flip rows. Without rows or without a positive label nothing tells thresholds apart: the answer is 0.5.
+    """
+    if len(y) == 0 or not (y == 1).any():
+        return DEFAULT_THRESHOLD
+    found = curve(y, score)
+    worth = _worth(found, value) if value else 2 * found.tp / (found.tp + found.fp + found.positives)
+    best = int(np.argmax(worth))
+    below = found.thresholds[best + 1] if best + 1 < len(found.thresholds) else 0.0
+    return float((found.thresholds[best] + below) / 2)
+
+
+def _worth(found: Curve, value: Mapping[str, float]) -> np.ndarray:
+    counts = (found.tp, found.fp, found.positives - found.tp, found.negatives - found.fp)
+    return np.sum([rows * value.get(name, 0.0) for name, rows in zip(OUTCOMES, counts, strict=True)], axis=0)
+
+
+@dataclass(frozen=True)
+class Binary(Task):
+    """Yes or no: labels 0 and 1, scores are probabilities of 1."""
+
+    output: ClassVar[Output] = "probability"
+
+    def _check(self, y: np.ndarray, score: np.ndarray) -> None:
+        wrong = ~((y == 0) | (y == 1))
+        if wrong.any():
+            raise TaskError(
+                f"label {y[wrong][0]} is not 0 or 1 ({wrong.sum()} rows): leave out unlabelled rows, map the rest"
+            )
+        outside = ~((score >= 0) & (score <= 1))
+        if outside.any():
+            raise TaskError(
+                f"score {score[outside][0]} is not a probability in [0, 1] ({outside.sum()} rows): calibrate the model"
+            )
+
+    def labels(self, column: pl.Series) -> np.ndarray:
+        found = set(column.unique())
+        if not found <= {0, 1}:
+            strange = sorted(found - {0, 1}, key=str)[:5]
+            raise TaskError(f"label column {column.name!r} holds {strange}: give 0 and 1, without null")
+        return column.cast(int).to_numpy()
+
+    def losses(self, y: np.ndarray, score: np.ndarray) -> np.ndarray:
+        return np.abs(y - score)
+
+    def answers(self, score: np.ndarray, threshold: float) -> dict[str, Any]:
+        return {"score": score, "prediction": (score >= threshold).astype(np.int64)}
+
+    def stored(self, frame: pl.DataFrame) -> np.ndarray:
+        return frame["score"].cast(float).to_numpy()
+
+    def expectations(self) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            ("expect_column_values_to_be_between", {"column": "score", "min_value": 0, "max_value": 1}),
+            ("expect_column_values_to_be_in_set", {"column": "prediction", "value_set": [0, 1]}),
+        ]
+
+    def choose_threshold(self, y: np.ndarray, score: np.ndarray, value: Mapping[str, float] | None = None) -> float:
+        return choose_threshold(y, score, value)
+
+    def describe(self, y: np.ndarray) -> str:
+        return f"{np.mean(y == 1):.1%} positive" if len(y) else "no rows"
+
+    def plots(self, y: np.ndarray, score: np.ndarray, threshold: float) -> dict[str, bytes]:
+        raise NotImplementedError
+
+    def evidently(self, threshold: float) -> tuple[Any, Sequence[Any]]:
+        raise NotImplementedError
+
+
+TASK = Binary(kind="classification", metrics=METRICS, default_metric="roc_auc")
