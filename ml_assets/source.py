@@ -7,6 +7,11 @@ import dagster as dg
 from pydantic import Field
 
 ColumnType = Literal["Int64", "Float64", "String", "Boolean", "Date", "Datetime"]
+# Fields that the contract takes over under the same name.
+READING = (
+    *("name", "pattern", "key", "null_values", "separator", "day_columns", "days", "format"),
+    *("encoding", "quote", "decimal", "thousands", "true_values", "false_values"),
+)
 
 
 class Column(dg.Model, dg.Resolvable):
@@ -18,6 +23,9 @@ class Column(dg.Model, dg.Resolvable):
     minimum: float | None = None
     maximum: float | None = None
     categories: Sequence[str] | None = None
+    format: str | None = Field(
+        default=None, description="how text writes days or times, as in strftime: %d.%m.%Y; default: ISO 8601"
+    )
     unit: str = ""
     description: str = ""
     personal: bool = Field(default=False, description="personal data")
@@ -72,8 +80,26 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     day_columns: Sequence[str] = Field(
         default=(), description="year, month and day columns that must agree with the file"
     )
-    null_values: Sequence[str] = ("", "NA")
-    separator: str = ","
+    format: Literal["csv", "parquet", "jsonl"] | None = Field(
+        default=None, description="default: as the pattern ends, .csv, .parquet, .jsonl or .ndjson, else csv"
+    )
+    encoding: str = Field(default="utf-8", description="of text: utf-8, latin-1, cp1252, utf-16 …")
+    separator: str = Field(default=",", description="one character between the fields of a CSV")
+    quote: str = Field(default='"', description="one character around fields of a CSV, or empty when it has none")
+    decimal: Literal[".", ","] = Field(default=".", description="the mark before decimals in a CSV")
+    thousands: Literal["", ",", ".", " ", "'"] = Field(
+        default="", description="the mark between groups of three digits in a CSV"
+    )
+    null_values: Sequence[str] = Field(default=("", "NA"), description="what stands for no value in a CSV")
+    true_values: Sequence[str] = Field(
+        default=("true", "1", "yes", "t", "y"), description="words for true in a CSV, in any case"
+    )
+    false_values: Sequence[str] = Field(
+        default=("false", "0", "no", "f", "n"), description="words for false in a CSV, in any case"
+    )
+    clock: Literal["replay", "system"] = Field(
+        default="replay", description="whose time: the replay's while there is one, or the system's"
+    )
     fresh_within_hours: float = Field(default=36, description="raw data older than this is stale")
     clean: Cleaning | None = None
 
@@ -90,7 +116,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
 
     def check(self) -> None:
         """Raise `ValueError` for a declaration that contradicts itself."""
-        for problem in (*self._columns(), *self._pattern(), *self._limits()):
+        for problem in (*self._columns(), *self._pattern(), *self._limits(), *self._dialect(), *self._forms()):
             raise ValueError(f"source {self.name}: {problem}")
 
     def _columns(self) -> Iterator[str]:
@@ -126,6 +152,34 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
             if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
                 yield f"column {column.name}: minimum {column.minimum:g} is above maximum {column.maximum:g}; swap them"
 
+    def _dialect(self) -> Iterator[str]:
+        """Yield what is wrong with how files are written."""
+        marks = {"separator": self.separator, "quote": self.quote}
+        for field, mark in marks.items():
+            if len(mark.encode()) > 1 or mark in ("\r", "\n"):
+                yield f"{field} {mark!r}: write one plain character"
+        if not self.separator or self.separator == self.quote:
+            yield f"separator {self.separator!r}, quote {self.quote!r}: write one character that is not the quote"
+        if self.decimal == self.thousands:
+            yield f"decimal and thousands are both {self.decimal!r}; choose two marks, or leave thousands out"
+        both = {word.lower() for word in self.true_values} & {word.lower() for word in self.false_values}
+        if both:
+            yield f"true_values and false_values share {sorted(both)}; keep each word in one of them"
+        if not _is_encoding(self.encoding):
+            yield f"encoding {self.encoding!r} is not known; write one of Python's, such as utf-8, cp1252 or utf-16"
+
+    def _forms(self) -> Iterator[str]:
+        """Yield what is wrong with how columns write days and times."""
+        from ml_assets.collection.values import form_problem
+
+        for column in self.columns:
+            if column.format is None:
+                continue
+            if column.type not in ("Date", "Datetime"):
+                yield f"column {column.name}: format {column.format!r} is for Date and Datetime; remove it"
+            elif problem := form_problem(column.format, column.type):
+                yield f"column {column.name}: format {column.format!r}: {problem}"
+
     def contract(self) -> Any:
         """Return the plain `SourceContract` that readers work with."""
         from ml_assets.collection.contract import SourceContract
@@ -146,13 +200,13 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
             )
             for column in self.columns
         ]
-        return SourceContract(
-            name=self.name,
-            pattern=self.pattern,
-            columns=columns,
-            key=self.key,
-            null_values=self.null_values,
-            separator=self.separator,
-            day_columns=self.day_columns,
-            days=self.days,
-        )
+        forms = {column.name: column.format for column in self.columns if column.format}
+        return SourceContract(columns=columns, forms=forms, **{name: getattr(self, name) for name in READING})
+
+
+def _is_encoding(name: str) -> bool:
+    """Tell whether Python knows the encoding, and it holds plain text."""
+    try:
+        return "a,1\n".encode(name).decode(name) == "a,1\n"
+    except (LookupError, UnicodeError, ValueError):
+        return False

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import gzip
-import io
 import re
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 
 import polars as pl
 
+from ml_assets.collection.formats import MOST_BYTES, ContractError, Dialect, Format, decompress, format_of
+from ml_assets.collection.tables import CsvTable, Table, open_table
+from ml_assets.collection.values import TYPES
 from ml_assets.quality.contract import ColumnContract
 
-MOST_BYTES = 2**31  # a decompressed file beyond this is refused, not read
 LANDED_AT = "landed_at"
-
-
-class ContractError(ValueError):
-    """A delivered file breaks its source's contract. The message is the reason that goes to the ledger."""
+MOST_NAMED = 10  # columns in one message
+INDEX = ("", "__index_level_0__", "Unnamed: 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +29,31 @@ class SourceContract:
     `*` stands for anything within a name, so that a correction may have a name of its own.
     `days` is the interval of days that are expected, `2013-01-01/2013-12-31`, or open-ended, `2013-01-01/`.
     `day_columns` name the year, month and day columns whose values must agree with the file's day.
+    `format` is that of the files; None: as the pattern ends. From `null_values` to `false_values` they are as in `Dialect`.
+    `forms` tell for columns of days and times how text writes them (`strftime`); the others are ISO 8601.
     """
 
     name: str
     pattern: str
     columns: Sequence[ColumnContract]
     key: Sequence[str] = ()
-    null_values: Sequence[str] = ("", "NA")
-    separator: str = ","
+    null_values: Sequence[str] = Dialect.null_values
+    separator: str = Dialect.separator
     day_columns: Sequence[str] = ()
     days: str | None = None
+    format: Format | None = None
+    encoding: str = Dialect.encoding
+    quote: str = Dialect.quote
+    decimal: str = Dialect.decimal
+    thousands: str = Dialect.thousands
+    true_values: Sequence[str] = Dialect.true_values
+    false_values: Sequence[str] = Dialect.false_values
+    forms: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how the source writes text."""
+        return Dialect(**{item.name: getattr(self, item.name) for item in fields(Dialect)})
 
     @property
     def partitioned(self) -> bool:
@@ -65,17 +77,19 @@ class SourceContract:
 def parse(data: bytes, contract: SourceContract, *, name: str) -> pl.DataFrame:
     """Return the file's rows with the contract's columns and types, in the contract's order.
 
-    Raises `ContractError` for an empty, truncated or undecodable file, a missing, renamed or unknown column, and
-    values that are not of the declared type.
+    Raises `ContractError` for an empty, truncated or undecodable file, a missing, renamed, doubled or unknown column, and
+    values that are not of the declared type. The message is the reason and the fix; it does not name the file.
     """
-    text = _decompress(data) if name.endswith(".gz") else data
-    if not text.strip():
-        raise ContractError("the file is empty; deliver it again with its rows")
-    frame = _read_csv(text, contract)
-    _compare_columns(frame.columns, [column.name for column in contract.columns])
-    if frame.is_empty():
+    table = open_table(
+        decompress(data, name, most=MOST_BYTES),
+        contract.format or format_of(contract.pattern),
+        contract.dialect,
+        {column.name: column.dtype for column in contract.columns},
+    )
+    _compare_columns(table, [column.name for column in contract.columns])
+    if not table.height:
         raise ContractError("the file has a header but no rows; deliver it again with its rows")
-    return frame.select(_typed(frame[column.name], column) for column in contract.columns)
+    return pl.DataFrame([_typed(table, column, contract) for column in contract.columns])
 
 
 def check_day(frame: pl.DataFrame, contract: SourceContract, day: str | None) -> None:
@@ -111,75 +125,69 @@ def _calendar_day(text: str) -> str:
     raise ContractError(f"{text!r} in the name is not a day like 2013-01-31; rename the file")
 
 
-def _decompress(data: bytes) -> bytes:
-    if not data:
-        return b""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            text = file.read(MOST_BYTES + 1)
-    except EOFError as error:
-        raise ContractError("the gzip stream is truncated; the upload was cut off, deliver it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise ContractError(f"the gzip stream is damaged ({error}); deliver it again") from error
-    if len(text) > MOST_BYTES:
-        raise ContractError(f"the file is larger than {MOST_BYTES} bytes decompressed; split it")
-    return text
-
-
-def _read_csv(text: bytes, contract: SourceContract) -> pl.DataFrame:
-    try:
-        return pl.read_csv(
-            io.BytesIO(text),
-            separator=contract.separator,
-            infer_schema=False,
-            null_values=list(contract.null_values),
-            encoding="utf8",
-        )
-    except pl.exceptions.PolarsError as error:
-        raise ContractError(f"not a readable CSV: {str(error).splitlines()[0]}; repair and deliver it again") from error
-
-
-def _compare_columns(found: Sequence[str], declared: Sequence[str]) -> None:
-    missing = [name for name in declared if name not in found]
-    unknown = [name for name in found if name not in declared]
+def _compare_columns(table: Table, declared: Sequence[str]) -> None:
+    missing = _without(declared, table.names)
+    unknown = _without(table.names, declared)
+    hints = {name: _renamed(name, unknown) for name in missing[:MOST_NAMED]}
+    if table.sparse:  # a column without a value is not written at all; only a renamed one is missing
+        missing = [name for name in missing if hints.get(name)]
     if missing:
-        hints = [_hint(name, unknown) for name in missing]
+        named = [f"{name}{hints[name]}" for name in missing[:MOST_NAMED]]
         raise ContractError(
-            f"column{'s' * (len(missing) > 1)} missing: {', '.join(hints)}; deliver all declared columns"
+            f"column{'s' * (len(missing) > 1)} missing: {_some(named, len(missing))}; deliver all declared columns"
+            f"{_one_column(table.names)}"
         )
     if unknown:
-        raise ContractError(f"unknown columns {unknown}; declare them in the source's contract or leave them out")
-
-
-def _hint(name: str, unknown: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, unknown, n=1, cutoff=0.5)
-    return f"{name} (renamed to {close[0]}?)" if close else name
-
-
-def _typed(values: pl.Series, column: ColumnContract) -> pl.Series:
-    wanted = _dtype(column.dtype)
-    typed = _cast(values, wanted)
-    wrong = typed.is_null() & values.is_not_null()
-    if wrong.any():
-        line = int(wrong.arg_true()[0])
+        named = [repr(name) for name in unknown[:MOST_NAMED]]
         raise ContractError(
-            f"column {column.name}: {wrong.sum()} values are not {column.dtype}, "
-            f"such as {values[line]!r} in line {line + 2}; correct them"
+            f"unknown columns [{_some(named, len(unknown))}]; declare them in the source's contract or leave them out"
+            f"{_index(unknown)}"
+        )
+
+
+def _without(names: Sequence[str], others: Iterable[str]) -> list[str]:
+    known = set(others)
+    return [name for name in names if name not in known]
+
+
+def _some(named: Sequence[str], count: int) -> str:
+    more = [f"and {count - len(named)} more"] if count > len(named) else []
+    return ", ".join([*named, *more])
+
+
+def _renamed(name: str, unknown: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, unknown, n=1, cutoff=0.5)
+    return f" (renamed to {close[0]}?)" if close else ""
+
+
+def _one_column(names: Sequence[str]) -> str:
+    """Return a hint when a header of one column looks like several."""
+    other = next((mark for mark in ";,\t|" if mark in names[0]), "") if len(names) == 1 else ""
+    return f", or set the source's `separator` to {other!r}: the header is {names[0]!r}" if other else ""
+
+
+def _index(unknown: Sequence[str]) -> str:
+    """Return a hint when pandas wrote its index as a column."""
+    found = next((name for name in unknown if name in INDEX), None)
+    return "" if found is None else f" ({found!r} looks like an index of pandas: write with index=False)"
+
+
+def _typed(table: Table, column: ColumnContract, contract: SourceContract) -> pl.Series:
+    if column.name not in table.names and table.sparse:
+        return pl.Series(column.name, [None] * table.height, dtype=TYPES[column.dtype])
+    typed, misfit = table.column(column.name, column.dtype, form=contract.forms.get(column.name, ""))
+    if misfit:
+        value = "one" if column.personal else repr(misfit.value)
+        raise ContractError(
+            f"column {column.name}: {misfit.count} values are not {column.dtype}, "
+            f"such as {value} in {misfit.place}; {_fix(column, table)}"
         )
     return typed
 
 
-def _cast(values: pl.Series, wanted: pl.DataType) -> pl.Series:
-    if isinstance(wanted, pl.Datetime):
-        return values.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    if wanted == pl.Date:
-        return values.str.to_date("%Y-%m-%d", strict=False)
-    if wanted == pl.Boolean:
-        return values.str.to_lowercase().replace_strict(
-            {"true": True, "false": False, "1": True, "0": False}, default=None
-        )
-    return values.cast(wanted, strict=False)
-
-
-def _dtype(name: str) -> pl.DataType:
-    return pl.Datetime("us", "UTC") if name == "Datetime" else getattr(pl, name)()
+def _fix(column: ColumnContract, table: Table) -> str:
+    if column.dtype in ("Date", "Datetime"):
+        return "correct them, or say in the column's `format` how they are written"
+    if column.dtype in ("Int64", "Float64") and isinstance(table, CsvTable):
+        return "correct them, or set the source's `decimal` and `thousands`"
+    return "correct them"
