@@ -1,8 +1,8 @@
 """Models as files that a parser may read only after their SHA-256 was checked; never pickle, never joblib.
 
 A model folder holds three files: `model.json` (which format, how it was fitted), `encoder.json`, and the model in the
-format of its kind: XGBoost UBJ, ONNX, skops, or JSON. A `Model` predicts through what was parsed from those bytes, from
-the moment it is fitted: what is evaluated is what is served.
+format of its kind: XGBoost UBJ, ONNX, skops, arrays, or JSON. A `Model` predicts through what was parsed from those bytes,
+from the moment it is fitted: what is evaluated is what is served.
 """
 
 from __future__ import annotations
@@ -16,61 +16,44 @@ import shutil
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
 from ml_assets.development.encoding import Encoder, Matrix
+from ml_assets.development.links import Link, applied, link
+from ml_assets.tasks.base import Output
 
 MODEL_FILE, ENCODER_FILE = "model.json", "encoder.json"
-VERSION = 1
+VERSION = 2
 MISSING = -1e6
 """What stands for null where a tree cannot take NaN: far below any other number, so that one split isolates it."""
 CHUNK_ROWS = 16_384
 """Rows scored at a time: ONNX Runtime slows down in very large batches, and memory stays bounded."""
 PARITY = 1e-5
-"""Largest difference of a probability between a fitted model and its saved form; beyond it nothing is saved."""
+"""Largest difference of a raw score between a fitted model and its saved form, by the largest score if that is above 1."""
 
 Scores = np.ndarray
-Scorer = Callable[[Matrix], Scores]
+Scorer = Callable[[Any], Scores]
+FrameScorer = Callable[[pl.DataFrame], Scores]
 
 
 class ModelFileError(ValueError):
     """A model's files are missing, altered, of an unknown format, or do not say what the fitted model says."""
 
 
-class FittedModel(Protocol):
-    """What a candidate's `fit` returns, and what `load` returns."""
-
-    @property
-    def encoder(self) -> Encoder: ...
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-
-    def predict(self, frame: pl.DataFrame) -> Scores:
-        """Return the probability of the positive class for each row, float64 in [0, 1]."""
-
-    def files(self) -> dict[str, bytes]:
-        """Return the content of the model's files by name."""
-
-    def save(self, folder: Path) -> None:
-        """Write the model's files to `folder`, replacing what was there."""
-
-
 @dataclass(frozen=True)
 class Model:
     """A fitted model as its files' content, scored through the parsed content.
 
-    `parameters` and `notes` tell how it was fitted. `detail` are the few numbers that a format needs beside its file,
-    such as the two of Platt's calibration. `threads` bounds what scoring may use and is not part of the model.
+    `parameters` and `notes` tell how it was fitted. `links` lead from what the estimator says to what the model answers, which
+    `output` names. `threads` bounds what scoring may use and is not part of the model.
     """
 
     format: str
@@ -78,14 +61,19 @@ class Model:
     content: bytes
     parameters: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    detail: Mapping[str, float] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    output: Output = "probability"
     threads: int = 2
 
     def predict(self, frame: pl.DataFrame) -> Scores:
-        """Return the probability of the positive class for each row, float64 in [0, 1]; may raise `EncodingError`."""
-        known = FORMATS[self.format]
-        parts = [self._scorer(known.matrix(self.encoder, part)) for part in frame.iter_slices(CHUNK_ROWS)]
-        return np.clip(np.concatenate(parts).astype(np.float64), 0.0, 1.0) if parts else np.empty(0)
+        """Return the answer for each row, as `output` names it; may raise `EncodingError`.
+
+        A probability is float64 (n,) in [0, 1], probabilities (n, classes), a value float64 (n,), a cluster int64 (n,).
+        """
+        if frame.is_empty():
+            return self.predict(frame.clear(1))[:0]  # of a row of nulls, for the answer's shape and type
+        parts = [self._scorer(part) for part in frame.iter_slices(CHUNK_ROWS)]
+        return finished(np.concatenate(parts), self.links, self.output)
 
     def save(self, folder: Path) -> None:
         """Write the three files to `folder`, replacing what was there; a half-written folder is never seen."""
@@ -98,7 +86,8 @@ class Model:
             "format": self.format,
             "parameters": dict(self.parameters),
             "notes": list(self.notes),
-            "detail": dict(self.detail),
+            "links": [one.to_dict() for one in self.links],
+            "output": self.output,
         }
         return {
             MODEL_FILE: json.dumps(told, sort_keys=True, indent=1, allow_nan=False).encode(),
@@ -112,8 +101,16 @@ class Model:
         return ("numpy", "polars", *FORMATS[self.format].requirements)
 
     @cached_property
-    def _scorer(self) -> Scorer:
-        return FORMATS[self.format].parse(self.content, self.detail, self.threads)
+    def _scorer(self) -> FrameScorer:
+        return FORMATS[self.format].scorer(self)
+
+
+def finished(raw: Scores, links: Sequence[Link], output: Output) -> Scores:
+    """Return what a model answers where its estimator said `raw`: after the links, in the type and range of `output`."""
+    if output == "cluster":
+        return raw.astype(np.int64)
+    scores = applied(links, raw.astype(np.float64))
+    return scores if output == "value" else np.clip(scores, 0.0, 1.0)
 
 
 def load(folder: Path, *, sha256: Mapping[str, str], threads: int = 2) -> Model:
@@ -142,7 +139,8 @@ def parse(files: Mapping[str, bytes], *, threads: int = 2) -> Model:
         content=files[known.file],
         parameters=told["parameters"],
         notes=tuple(told["notes"]),
-        detail=told["detail"],
+        links=tuple(link(one) for one in told["links"]),
+        output=told["output"],
         threads=threads,
     )
 
@@ -191,15 +189,17 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 def packed(format: str, encoder: Encoder, fitted: Any, *, like: Matrix, reference: Scores, **told: Any) -> Model:
     """Turn a fitted estimator into a `Model`, and check that it still says the same.
 
-    `reference` are the fitted estimator's probabilities for the rows of the matrix `like`; `told` are the fields
-    `parameters`, `notes`, `detail` and `threads`. Raises `ModelFileError` when one differs by more than `PARITY`.
+    `reference` is what the fitted estimator says of the rows of the matrix `like`, before any link; `told` are the other
+    fields of `Model`. Raises `ModelFileError` when a score differs by more than `PARITY` of the largest.
     """
-    content = FORMATS[format].dump(fitted, like)
-    model = Model(format=format, encoder=encoder, content=content, **told)
-    difference = float(np.max(np.abs(model._scorer(like) - reference), initial=0.0))
-    if not difference <= PARITY:
+    known = FORMATS[format]
+    model = Model(format=format, encoder=encoder, content=known.dump(fitted, like), **told)
+    found = known.parse(model.content, model.threads)(like)
+    limit = PARITY * max(1.0, float(np.max(np.abs(reference), initial=0.0)))
+    difference = float(np.max(np.abs(found - reference), initial=0.0))
+    if not difference <= limit:
         raise ModelFileError(
-            f"saved as {format}, a probability differs by {difference:.1e} from the fitted model (limit {PARITY:.0e}): "
+            f"saved as {format}, a score differs by {difference:.1e} from the fitted model (limit {limit:.0e}): "
             "the converter does not fit this estimator; use another format"
         )
     return model
@@ -217,28 +217,40 @@ class Format(ABC):
         """Return the estimator as bytes; `like` has the shape and type of its input."""
 
     @abstractmethod
-    def parse(self, content: bytes, detail: Mapping[str, float], threads: int) -> Scorer:
-        """Return the function from a matrix to probabilities."""
+    def parse(self, content: bytes, threads: int) -> Scorer:
+        """Return the function from a matrix to what the estimator says of its rows."""
 
     @abstractmethod
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         """Return the matrix that the estimator reads."""
 
+    @abstractmethod
+    def of_rows(self, rows: Any) -> Matrix:
+        """Return the same of a candidate's `Rows`, which make each matrix once."""
+
+    def scorer(self, model: Model) -> FrameScorer:
+        """Return the function from a frame to what the model's estimator says of its rows."""
+        raw = self.parse(model.content, model.threads)
+        return lambda frame: raw(self.matrix(model.encoder, frame))
+
 
 class Prior(Format):
-    """A probability that is the same for every row, as JSON."""
+    """An answer that is the same for every row, as JSON: a number, or a probability for each class."""
 
     name, file = "prior", "prior.json"
 
     def dump(self, fitted: Any, like: Matrix) -> bytes:
-        return json.dumps({"prior": float(fitted)}).encode()
+        return json.dumps({"prior": np.asarray(fitted, dtype=np.float64).tolist()}).encode()
 
-    def parse(self, content: bytes, detail: Mapping[str, float], threads: int) -> Scorer:
-        prior = float(json.loads(content)["prior"])
-        return lambda matrix: np.full(len(matrix), prior)
+    def parse(self, content: bytes, threads: int) -> Scorer:
+        prior = np.array(json.loads(content)["prior"], dtype=np.float64)
+        return lambda matrix: np.broadcast_to(prior, (len(matrix), *prior.shape)).copy()
 
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return np.empty((frame.height, 0), dtype=np.float32)
+
+    def of_rows(self, rows: Any) -> Matrix:
+        return np.empty((len(rows), 0), dtype=np.float32)
 
 
 class Ubj(Format):
@@ -249,7 +261,7 @@ class Ubj(Format):
     def dump(self, fitted: Any, like: Matrix) -> bytes:
         return bytes(fitted.save_raw("ubj"))
 
-    def parse(self, content: bytes, detail: Mapping[str, float], threads: int) -> Scorer:
+    def parse(self, content: bytes, threads: int) -> Scorer:
         yielding_threads()
         import xgboost
 
@@ -261,9 +273,12 @@ class Ubj(Format):
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return encoder.codes(frame)
 
+    def of_rows(self, rows: Any) -> Matrix:
+        return rows.codes
+
 
 class Onnx(Format):
-    """A scikit-learn classifier as an ONNX graph, over the dense matrix."""
+    """A scikit-learn classifier or regressor as an ONNX graph, over the dense matrix."""
 
     name, file, requirements = "onnx", "model.onnx", ("onnxruntime",)
 
@@ -271,11 +286,11 @@ class Onnx(Format):
         from skl2onnx import to_onnx
 
         # The name is given because the converter would make up a random one, and equal models should be equal files.
-        options = {id(fitted): {"zipmap": False}}
+        options = {id(fitted): {"zipmap": False}} if hasattr(fitted, "predict_proba") else None
         graph = to_onnx(fitted, like[:1], name="model", options=options, target_opset={"": 18, "ai.onnx.ml": 3})
         return bytes(graph.SerializeToString())
 
-    def parse(self, content: bytes, detail: Mapping[str, float], threads: int) -> Scorer:
+    def parse(self, content: bytes, threads: int) -> Scorer:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -283,10 +298,14 @@ class Onnx(Format):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        return lambda matrix: session.run(["probabilities"], {name: matrix})[0][:, 1]
+        answer = session.get_outputs()[-1].name
+        return lambda matrix: flat(session.run([answer], {name: matrix})[0])
 
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return encoder.dense(frame)
+
+    def of_rows(self, rows: Any) -> Matrix:
+        return rows.dense
 
 
 class OnnxTrees(Onnx):
@@ -297,9 +316,12 @@ class OnnxTrees(Onnx):
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return encoder.codes(frame, missing=MISSING)
 
+    def of_rows(self, rows: Any) -> Matrix:
+        return rows.filled
+
 
 class Skops(Format):
-    """A scikit-learn decision function in skops' form, over the dense matrix, with Platt's calibration beside it.
+    """A scikit-learn machine in skops' form, over the dense matrix: its decision values, or its predictions without any.
 
     skops would trust every type that scikit-learn and SciPy have; `TYPES` is what our own candidates are made of, and a
     file that names any other type is refused before skops reads it. The list is never taken from a file.
@@ -317,7 +339,9 @@ class Skops(Format):
             "sklearn.kernel_approximation.Nystroem",
             "sklearn.pipeline.Pipeline",
             "sklearn.svm._classes.LinearSVC",
+            "sklearn.svm._classes.LinearSVR",
             "sklearn.svm._classes.SVC",
+            "sklearn.svm._classes.SVR",
         }
     )
 
@@ -326,27 +350,136 @@ class Skops(Format):
 
         return _without_addresses(skops.io.dumps(fitted))
 
-    def parse(self, content: bytes, detail: Mapping[str, float], threads: int) -> Scorer:
+    def parse(self, content: bytes, threads: int) -> Scorer:
         import skops.io
 
         unknown = sorted(set(_skops_types(content)) - self.TYPES)
         if unknown:
             raise ModelFileError(f"a skops file may not hold {unknown}: train the model again with this code")
         estimator = skops.io.loads(content, trusted=sorted(self.TYPES))
-        return lambda matrix: self._score(estimator, detail, threads, matrix)
+        return lambda matrix: self._score(estimator, threads, matrix)
 
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return encoder.dense(frame)
 
+    def of_rows(self, rows: Any) -> Matrix:
+        return rows.dense
+
     @staticmethod
-    def _score(estimator: Any, detail: Mapping[str, float], threads: int, matrix: Matrix) -> Scores:
+    def _score(estimator: Any, threads: int, matrix: Matrix) -> Scores:
         with limited(threads):
-            return platt(estimator.decision_function(matrix), detail["slope"], detail["offset"])
+            return decisions(estimator, matrix)
 
 
-def platt(decisions: Scores, slope: float, offset: float) -> Scores:
-    """Return the probabilities 1 / (1 + exp(-(slope d + offset))) of decision values d (Platt 1999)."""
-    return np.reciprocal(1.0 + np.exp(-np.clip(slope * np.asarray(decisions, dtype=np.float64) + offset, -500, 500)))
+class Lookup(Format):
+    """An answer by the value of one column, as JSON: a table by value, or the column's own number; a fallback for all others."""
+
+    name, file = "lookup", "lookup.json"
+
+    def dump(self, fitted: Any, like: Matrix) -> bytes:
+        return json.dumps(fitted, sort_keys=True).encode()
+
+    def parse(self, content: bytes, threads: int) -> Scorer:
+        told = json.loads(content)
+        return lambda frame: looked_up(frame[told["column"]], told["table"], told["fallback"])
+
+    def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Any:
+        return frame
+
+    def of_rows(self, rows: Any) -> Any:
+        return rows.frame
+
+
+def lookup_keys(column: pl.Series) -> pl.Series:
+    """Return values as the text that a lookup's table has: a number is the same as integer, float or boolean."""
+    if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+        return column.cast(pl.Float64).cast(pl.String)
+    return column.cast(pl.String)
+
+
+def looked_up(column: pl.Series, table: Mapping[str, Any] | None, fallback: Any) -> Scores:
+    """Return the table's answer for each value; without a table the number itself; `fallback` for null and unknown ones."""
+    if table is None:
+        numbers = column.cast(pl.Float64, strict=False)
+        return numbers.set(~numbers.is_finite(), None).fill_null(fallback).to_numpy()
+    known = lookup_keys(column).cast(pl.Enum(list(table)), strict=False).to_physical()
+    answers = np.array([*table.values(), fallback], dtype=np.float64)
+    return answers[known.cast(pl.Int64).fill_null(len(table)).to_numpy()]
+
+
+class Ensemble(Format):
+    """Several models and the weight of each: their answers' weighted mean. Stored files by member, in one archive."""
+
+    name, file = "ensemble", "members.zip"
+    requirements = ("xgboost", "onnxruntime", "scikit-learn", "skops", "threadpoolctl")
+
+    def dump(self, fitted: Any, like: Matrix) -> bytes:
+        written = io.BytesIO()
+        with zipfile.ZipFile(written, "w") as archive:
+            for weight_and_name, model in fitted:
+                for name, part in sorted(model.files().items()):
+                    archive.writestr(zipfile.ZipInfo(f"{weight_and_name}/{name}"), part)
+        return written.getvalue()
+
+    def parse(self, content: bytes, threads: int) -> Scorer:
+        raise ModelFileError("an ensemble reads a frame, not a matrix: score it through its Model")
+
+    def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
+        return np.empty((frame.height, 0), dtype=np.float32)
+
+    def of_rows(self, rows: Any) -> Matrix:
+        return np.empty((len(rows), 0), dtype=np.float32)
+
+    def scorer(self, model: Model) -> FrameScorer:
+        weights: Mapping[str, float] = model.parameters["weights"]
+        members = unzipped(model.content, threads=model.threads)
+        return lambda frame: np.sum([weights[name] * one.predict(frame) for name, one in members.items()], axis=0)
+
+
+def unzipped(content: bytes, *, threads: int = 2) -> dict[str, Model]:
+    """Return the members of an ensemble's archive by name; the archive's bytes were checked by whoever read them."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = archive.namelist()
+        files = {name: archive.read(name) for name in names}
+    members = dict.fromkeys(name.partition("/")[0] for name in names)
+    inside = {
+        member: {name.partition("/")[2]: part for name, part in files.items() if name.startswith(f"{member}/")}
+        for member in members
+    }
+    return {member: parse(part, threads=threads) for member, part in inside.items()}
+
+
+def ensemble(members: Mapping[str, Model], weights: Mapping[str, float], **told: Any) -> Model:
+    """Return one model that answers with the weighted mean of its members, which share columns and output."""
+    first = next(iter(members.values()))
+    used = [(name, members[name]) for name in members if weights.get(name)]
+    return Model(
+        format="ensemble",
+        encoder=first.encoder,
+        content=FORMATS["ensemble"].dump(used, np.empty(0)),
+        parameters={"weights": {name: weights[name] for name, _ in used}} | told.pop("parameters", {}),
+        output=first.output,
+        **told,
+    )
+
+
+def decisions(estimator: Any, matrix: Matrix) -> Scores:
+    """Return an estimator's decision values, or its predictions when it has none (a regression)."""
+    say = estimator.decision_function if hasattr(estimator, "decision_function") else estimator.predict
+    return np.asarray(say(matrix), dtype=np.float64)
+
+
+def said(estimator: Any, matrix: Matrix) -> Scores:
+    """Return a scikit-learn estimator's probabilities, or its predictions when it has none (a regression), see `flat`."""
+    say = estimator.predict_proba if hasattr(estimator, "predict_proba") else estimator.predict
+    return flat(np.asarray(say(matrix), dtype=np.float64))
+
+
+def flat(scores: Scores) -> Scores:
+    """Return the scores of a classifier or regressor as (n,) where one number says it all: the positive class, or the value."""
+    if scores.ndim == 1 or scores.shape[1] > 2:
+        return scores
+    return scores[:, -1]
 
 
 def limited(threads: int) -> AbstractContextManager[Any]:
@@ -397,4 +530,6 @@ def _without_addresses(content: bytes) -> bytes:
     return written.getvalue()
 
 
-FORMATS: dict[str, Format] = {known.name: known for known in (Prior(), Ubj(), Onnx(), OnnxTrees(), Skops())}
+FORMATS: dict[str, Format] = {
+    known.name: known for known in (Prior(), Lookup(), Ubj(), Onnx(), OnnxTrees(), Skops(), Ensemble())
+}

@@ -1,4 +1,4 @@
-"""The share of positives, for every row: what a model must beat."""
+"""An answer that is the same for every row: what a model must beat."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import polars as pl
 
-from ml_assets.development.candidates.base import Candidate, labels
-from ml_assets.development.encoding import Encoder
-from ml_assets.development.model_files import FittedModel, packed
+from ml_assets.development.candidates.base import Candidate, Fitted, Fitting, Rows, constant
+from ml_assets.development.model_files import FORMATS
 
 
 @dataclass(frozen=True)
 class Baseline(Candidate):
-    """Predicts the training rows' share of positives; the best constant by log-loss and by Brier score."""
+    """Answers with the training rows' class shares; for numbers with their mean, or the quantile that the metric asks for.
+
+    The shares are the best constant by log-loss and by Brier score, the mean by squared, the median by absolute error.
+    """
 
     name: ClassVar[str] = "baseline"
+    complexity: ClassVar[int] = 0
+    least_rows: ClassVar[int] = 1
 
-    def fit(
-        self, train: pl.DataFrame, validation: pl.DataFrame, *, encoder: Encoder, label: str, seed: int, threads: int
-    ) -> FittedModel:
-        prior = float(labels(train, label).mean())
-        nothing = np.empty((1, 0), dtype=np.float32)
-        return packed("prior", encoder, prior, like=nothing, reference=np.array([prior]), parameters={"prior": prior})
+    def fit(self, train: Rows, watched: Rows | None, how: Fitting) -> Fitted:
+        prior = constant(train.y, how)
+        told = {"prior": np.asarray(prior).tolist()}
+        raw = FORMATS["prior"].parse(FORMATS["prior"].dump(prior, np.empty(0)), how.threads)
+        return Fitted("prior", prior, raw, how.task.output, parameters=told, threads=how.threads)
