@@ -1,5 +1,6 @@
 """The Source component: the contract of one table from outside. From it come reading, checks, quarantine and cleaning."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -116,8 +117,22 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
 
     def check(self) -> None:
         """Raise `ValueError` for a declaration that contradicts itself."""
-        for problem in (*self._columns(), *self._pattern(), *self._limits(), *self._dialect(), *self._forms()):
+        for problem in self.problems():
             raise ValueError(f"source {self.name}: {problem}")
+
+    def problems(self) -> Iterator[str]:
+        """Yield each contradiction of the declaration; the first word of a message is the field that it is about."""
+        yield from self._name()
+        yield from self._columns()
+        yield from self._pattern()
+        yield from self._limits()
+        yield from self._dialect()
+        yield from self._forms()
+
+    def _name(self) -> Iterator[str]:
+        """Yield what is wrong with the name, which is part of file, asset and SQL names."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            yield f"name {self.name!r} is not a name; use lower-case letters, digits and underscores"
 
     def _columns(self) -> Iterator[str]:
         """Yield what is wrong with the columns and their uses."""

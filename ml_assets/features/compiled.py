@@ -134,7 +134,7 @@ def compile_repo(repo: Path, registry: Path, fingerprint: str) -> None:
         "services": {name: _entry(services[name]) for name in sorted(services)},
         "views": {view.name: asdict(view) | {"declared": _view_entry(view.declared)} for view in _views(store)},
     }
-    path = _path(registry)
+    path = compiled_path(registry)
     Store(str(path.parent)).write(path.name, json.dumps(content, indent=1).encode())
 
 
@@ -275,13 +275,14 @@ def _view(entry: Mapping[str, Any]) -> DeclaredView:
 def _read(registry: Path) -> dict[str, Any] | None:
     """Return the file's content; None when it is missing, damaged, or of another format."""
     try:
-        found = json.loads(_path(registry).read_bytes())
+        found = json.loads(compiled_path(registry).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 
 
-def _path(registry: Path) -> Path:
+def compiled_path(registry: Path) -> Path:
+    """Return the file beside a registry that holds what was compiled from it."""
     return registry.with_suffix(".compiled.json")
 
 

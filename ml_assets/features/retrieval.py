@@ -26,6 +26,7 @@ from ml_assets.features.compiled import (
     CompiledService,
     applied_services,
     compile_repo,
+    compiled_path,
     compiled_repo,
     compiled_service,
     is_current,
@@ -159,6 +160,21 @@ def applied_repo(repo: Path | str) -> CompiledRepo:
     return found
 
 
+def current_repo(repo: Path | str) -> CompiledRepo | None:
+    """Return what was compiled from the definitions as they are now; None when they have to be applied first.
+
+    Nothing is imported and nothing is written. Raises `FeatureError` when `repo` is no Feast repository.
+    """
+    root = Path(repo).resolve()
+    registry = _registry_path(root)
+    return compiled_repo(registry) if _is_applied(registry, _fingerprint(root)) else None
+
+
+def compiled_file(repo: Path | str) -> Path:
+    """Return where the repository's compiled form is kept, beside its registry; there may be none yet."""
+    return compiled_path(_registry_path(Path(repo).resolve()))
+
+
 def view_schemas(repo: Path | str, service: str | None = None) -> dict[str, ViewSchema]:
     """Return the applied feature views by name; with `service`, only its views with only its features."""
     store = _store(repo)
@@ -193,15 +209,24 @@ def apply(repo: Path | str) -> bool:
     """
     root = Path(repo).resolve()
     registry, state = _registry_path(root), _fingerprint(root)
-    stamp = registry.with_suffix(".applied")
-    if stamp.exists() and stamp.read_text() == state and is_current(registry, state):
+    if _is_applied(registry, state):
         return False
     with _APPLYING:
-        stamp.parent.mkdir(parents=True, exist_ok=True)
+        registry.parent.mkdir(parents=True, exist_ok=True)
         _apply(root)
         compile_repo(root, registry, state)
-        stamp.write_text(state)
+        _stamp(registry).write_text(state)
     return True
+
+
+def _is_applied(registry: Path, state: str) -> bool:
+    """Tell whether definitions of this fingerprint were applied, and the registry has not changed since."""
+    stamp = _stamp(registry)
+    return stamp.exists() and stamp.read_text() == state and is_current(registry, state)
+
+
+def _stamp(registry: Path) -> Path:
+    return registry.with_suffix(".applied")
 
 
 def _apply(root: Path) -> None:

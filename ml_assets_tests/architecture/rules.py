@@ -28,7 +28,7 @@ STAGES = (
     "monitoring",
 )
 EXAMPLE = ("defs.flights", "replay")
-KNOW_DAGSTER = ("definitions", "problem", "source", "keys", "resources", "defs")
+KNOW_DAGSTER = ("definitions", "problem", "source", "keys", "resources", "defs", "check")
 HEAVY = ("feast", "mlflow", "evidently", "great_expectations", "xgboost", "sklearn", "shap", "optuna", "dlt")
 UNSAFE = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 CLOCKS = re.compile(
@@ -131,7 +131,7 @@ def _rank(room: str) -> int | None:
         return 0
     if room in STAGES:
         return 1 + STAGES.index(room)
-    return {"source": 20, "problem": 20, "replay": 20, "defs": 30, "definitions": 40, "cli": 50}.get(room)
+    return {"source": 20, "problem": 20, "replay": 20, "defs": 30, "definitions": 40, "check": 45, "cli": 50}.get(room)
 
 
 def arrows_run_one_way(tree: Sequence[Module]) -> list[str]:

@@ -1,0 +1,345 @@
+"""Whether a declaration has the form of its component: known keys, right types, and what the component itself refuses."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin
+
+import dagster as dg
+from dagster.components.core.defs_module import ComponentFileModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+import ml_assets
+from ml_assets.check.documents import Document, Keys, inside
+from ml_assets.check.fault import Fault, shown, told
+from ml_assets.quality.errors import nearest
+
+ATTRIBUTES = "attributes"
+PACKAGE = "ml_assets"
+
+# What a value must be, and how to write it, by the beginning of pydantic's name of the error.
+EXPECTED = {
+    "string": ("text", "write one text, in quotes if it looks like a number"),
+    "int": ("a whole number", "write a whole number"),
+    "float": ("a number", "write a number"),
+    "bool": ("true or false", "write true or false"),
+    "sequence_str": ("a list", "put it in brackets: [{value}]"),
+    "is_instance_of": ("a list", "write a list: [a, b]"),
+    "list": ("a list", "write a list: [a, b]"),
+    "dict": ("a mapping", "write keys and values: {{key: value}}"),
+    "mapping": ("a mapping", "write keys and values: {{key: value}}"),
+    "model": ("a mapping", "write its keys: {keys}"),
+}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A document and the component that it declares.
+
+    `component` is None when it cannot be made; when it was made without what is wrong in the document, `without` holds
+    the paths that were left out, and rules say nothing about them.
+    """
+
+    document: Document
+    type: str = ""
+    component: Any = None
+    without: Sequence[Keys] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """Return the name that the declaration gives itself, "" when it has none."""
+        found = self.document.get((ATTRIBUTES, "name"))
+        return found if isinstance(found, str) else ""
+
+    def fault(self, path: Keys, problem: str, fix: str = "", *, about: str = "") -> Iterator[Fault]:
+        """Yield the fault at a path below `attributes`; nothing when the path is known to be wrong anyway."""
+        if not any(path[: len(left)] == left for left in self.without):
+            yield self.document.fault((ATTRIBUTES, *path), problem, fix, about=about)
+
+    def refused(self, path: Keys, message: str, *, about: str = "") -> Iterator[Fault]:
+        """Yield a message of the house, "what is wrong; what to do", as a fault."""
+        yield from self.fault(path, *told(message), about=about)
+
+
+def declared(document: Document) -> tuple[Declared, list[Fault]]:
+    """Return what a document declares, and what is wrong with its form."""
+    faults = list(_envelope(document))
+    kind = document.get(("type",))
+    if not isinstance(kind, str):
+        return Declared(document), faults
+    component = component_type(kind)
+    if isinstance(component, str):
+        return Declared(document, kind), [*faults, document.fault(("type",), *told(component))]
+    model = component if issubclass(component, BaseModel) else component.get_model_cls()
+    if model is None or not issubclass(model, BaseModel):
+        return Declared(document, kind), faults
+    found, without, wrong = _made(document, model)
+    return Declared(document, component.__name__, found, without), faults + wrong
+
+
+def component_type(name: str) -> type[dg.Component] | str:
+    """Return the component type at a dotted name, or what is wrong with it and the fix."""
+    known = [f"{PACKAGE}.{item}" for item in ml_assets.__all__]
+    module, _, member = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), member)
+    except (ImportError, AttributeError, ValueError):
+        return f"no component type {name!r}; {_close(name, known) or 'use one of: ' + ', '.join(known)}"
+    if not isinstance(found, type) or not issubclass(found, dg.Component):
+        return f"{name!r} is no component type; use one of: {', '.join(known)}"
+    return found
+
+
+def _envelope(document: Document) -> Iterator[Fault]:
+    """Yield what is wrong above `attributes`."""
+    if not isinstance(document.value, dict):
+        yield document.fault((), "this is no mapping", "write `type:` and `attributes:`")
+        return
+    try:
+        ComponentFileModel.model_validate(document.value)
+    except ValidationError as error:
+        yield from (fault for _, fault in _faults(document, (), ComponentFileModel, document.value, error))
+
+
+def _made(document: Document, model: type[BaseModel]) -> tuple[Any, list[Keys], list[Fault]]:
+    """Return the component, made without what is wrong if need be, what was left out, and the faults."""
+    wanted, undefined = _rendered(document)
+    given, without = copy.deepcopy(wanted), list(undefined)
+    faults = [document.fault((ATTRIBUTES, *path), *told(message)) for path, message in undefined.items()]
+    for path in undefined:
+        _take_out(given, path)
+    while True:
+        try:
+            return model.model_validate(given), without, faults
+        except ValidationError as error:
+            wrong = dict(_faults(document, (ATTRIBUTES,), model, given, error))
+            fresh = [path for path in wrong if path not in without]
+            faults += [wrong[path] for path in fresh]
+            if len(fresh) < len(wrong) or not all(_take_out(given, path) for path in fresh):
+                return None, without, faults
+            without += fresh
+
+
+def _take_out(given: Any, path: Keys) -> bool:
+    """Remove a value from nested mappings and lists, or the nearest one above it; tell whether there was one."""
+    for part in path[:-1]:
+        given = inside(given, part)
+    if path and isinstance(given, dict):
+        given.pop(path[-1], None)
+        return True
+    return False
+
+
+def _rendered(document: Document) -> tuple[Any, dict[Keys, str]]:
+    """Return the attributes with their templates, such as {{ env.NAME }}, filled in, and what cannot be."""
+    wrong: dict[Keys, str] = {}
+    context = dg.ResolutionContext.default()
+
+    def fill(value: Any, path: Keys) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [fill(item, (*path, number)) for number, item in enumerate(value)]
+        if not isinstance(value, str) or "{{" not in value:
+            return value
+        try:
+            return context.resolve_value(value)
+        except dg.DagsterError as error:
+            wrong[path] = f"template {value!r}: {str(error).strip().splitlines()[-1]}; correct it or set what it names"
+            return value
+
+    attributes = document.get((ATTRIBUTES,))
+    return fill({} if attributes is None else attributes, ()), wrong
+
+
+# -- from pydantic's errors to faults ----------------------------------------------------------------------------------
+
+
+def _faults(
+    document: Document, above: Keys, model: type[BaseModel], given: Any, error: ValidationError
+) -> Iterator[tuple[Keys, Fault]]:
+    """Yield path and fault of each thing that is wrong: of a union's members, only the nearest one's errors count."""
+    places: dict[Keys, list[ErrorDetails]] = {}
+    for item in _nearest_members(given, error.errors(include_url=False)):
+        places.setdefault(_path(given, item["loc"]), []).append(item)
+    for path, items in places.items():
+        problem, fix = _words(model, given, path, items)
+        yield path, document.fault((*above, *_named(given, path, problem)), problem, fix)
+
+
+def _path(given: Any, loc: Sequence[str | int]) -> Keys:
+    """Return the way to a value in the document: pydantic also names members of unions, which are not written there."""
+    path: list[str | int] = []
+    for part in loc:
+        if _holds(given, part):
+            path.append(part)
+            given = inside(given, part)
+    return (*path, loc[-1]) if loc and _may_hold(given, loc[-1]) and path[-1:] != [loc[-1]] else tuple(path)
+
+
+def _holds(value: Any, part: str | int) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
+
+
+def _may_hold(value: Any, part: str | int) -> bool:
+    """Tell whether the last part may name a key that is missing."""
+    return isinstance(value, dict) and isinstance(part, str) and part.isidentifier() and part.islower()
+
+
+def _nearest_members(given: Any, errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out the errors of members of a union that were not meant, as another value of `kind` or `by` tells."""
+    members: dict[Keys, dict[str, list[ErrorDetails]]] = {}
+    for item in errors:
+        for place, label in _labels(given, item["loc"]):
+            members.setdefault(place, {}).setdefault(label, []).append(item)
+    dropped: set[int] = set()
+    for found in members.values():
+        wrong = {label for label, items in found.items() if any(_is_kind(item) for item in items)}
+        if wrong and wrong != set(found):
+            best = min(set(found) - wrong, key=lambda label: len(found[label]))
+            dropped |= {id(item) for label, items in found.items() if label != best for item in items}
+        elif wrong:
+            dropped |= {id(item) for items in found.values() for item in items if not _is_kind(item)}
+    return [item for item in errors if id(item) not in dropped]
+
+
+def _labels(given: Any, loc: Sequence[str | int]) -> Iterator[tuple[Keys, str]]:
+    """Yield where, on the way to an error, a member of a union was tried, and which."""
+    path: Keys = ()
+    for part in loc:
+        if _holds(given, part):
+            path, given = (*path, part), inside(given, part)
+        elif isinstance(part, str) and not part.islower():
+            yield path, part
+
+
+def _is_kind(item: ErrorDetails) -> bool:
+    return item["type"] == "literal_error" and item["loc"][-1] in ("kind", "by")
+
+
+def _words(model: type[BaseModel], given: Any, path: Keys, items: Sequence[ErrorDetails]) -> tuple[str, str]:
+    """Return what is wrong, and the fix."""
+    value: Any = given
+    for part in path:
+        value = inside(value, part)
+    kinds = [item["type"] for item in items]
+    if "extra_forbidden" in kinds:
+        return _unknown(str(path[-1]), keys(model, given, path[:-1]))
+    if "missing" in kinds:
+        return f"key {path[-1]!r} is missing", _add(model, given, path)
+    if "literal_error" in kinds:
+        choices = [choice for item in items for choice in _choices(item)]
+        fix = _close(str(value), choices)
+        return f"{shown(value)!r} is not one of {', '.join(choices)}", fix or f"use one of: {', '.join(choices)}"
+    if "value_error" in kinds or "assertion_error" in kinds:
+        item = next(item for item in items if item["type"] in ("value_error", "assertion_error"))
+        return told(str(item.get("ctx", {}).get("error") or item["msg"]))
+    return _wrong_type(value, kinds, items, keys(model, given, path))
+
+
+def _unknown(key: str, known: Mapping[str, str]) -> tuple[str, str]:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f"unknown key {key!r}", f"write {close[0]!r}" if close else f"use one of: {', '.join(known)}"
+
+
+def _add(model: type[BaseModel], given: Any, path: Keys) -> str:
+    about = keys(model, given, path[:-1]).get(str(path[-1]), "")
+    return f"add `{path[-1]}:`" + (f": {about}" if about else "")
+
+
+def _choices(item: ErrorDetails) -> list[str]:
+    expected = str(item.get("ctx", {}).get("expected", ""))
+    return [choice.strip().strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+
+
+def _wrong_type(
+    value: Any, kinds: Sequence[str], items: Sequence[ErrorDetails], known: Mapping[str, str]
+) -> tuple[str, str]:
+    found = [EXPECTED[name] for kind in kinds for name in [_expected(kind)] if name]
+    if not found:
+        return items[0]["msg"], ""
+    what = " or ".join(dict.fromkeys(wanted for wanted, _ in found))
+    fix = " or ".join(dict.fromkeys(way for _, way in found))
+    said = "has no value" if value is None else f"is {_kind(value)}"
+    return f"{said}, and must be {what}", fix.format(value=shown(value), keys=", ".join(known) or "key: value")
+
+
+def _expected(kind: str) -> str:
+    return next((name for name in sorted(EXPECTED, key=len, reverse=True) if kind.startswith(name)), "")
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    return names.get(type(value), type(value).__name__) + (f" ({shown(value)!r})" if shown(value) else "")
+
+
+def _named(given: Any, path: Keys, problem: str) -> Keys:
+    """Return the way to the very value that a message names, when that is a member of what it is about."""
+    value: Any = given
+    for part in path:
+        value = inside(value, part)
+    words = [word.strip("':,[]{}()") for word in problem.split()]
+    for word in words[:4] if isinstance(value, dict) else ():
+        parts = tuple(word.split("."))
+        if _holds(value, parts[0]):
+            return _named(given, (*path, parts[0]), problem.partition(word)[2])
+    for number, item in enumerate(value) if isinstance(value, list) else ():
+        if isinstance(item, str) and f"'{item}'" in problem:
+            return (*path, number) if len(value) > 1 and problem.count("'") == 2 else path
+    return path
+
+
+def _close(word: str, choices: Sequence[str]) -> str:
+    """Return the fix that names the choice nearest to a word, "" when none is near."""
+    return nearest(word, choices).removeprefix("; ")
+
+
+# -- what a component's model knows ------------------------------------------------------------------------------------
+
+
+def keys(model: type[BaseModel], given: Any, path: Keys) -> dict[str, str]:
+    """Return the keys that a mapping at a path may have, each with its description."""
+    models = [model]
+    for part in path:
+        given = inside(given, part)
+        if isinstance(part, str):
+            models = [inner for item in models for inner in _members(item, part)]
+        models = _meant(models, given)
+    return {name: info.description or "" for item in models for name, info in item.model_fields.items()}
+
+
+def _members(model: type[BaseModel], part: str) -> list[type[BaseModel]]:
+    info = model.model_fields.get(part)
+    return [] if info is None else list(_models(info.annotation))
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models within an annotation such as `Sequence[Column] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and get_origin(annotation) is None:
+        yield annotation
+    if get_origin(annotation) is not Literal:
+        for inner in get_args(annotation):
+            yield from _models(inner)
+
+
+def _meant(models: Sequence[type[BaseModel]], given: Any) -> list[type[BaseModel]]:
+    """Return the members of a union whose `kind` (or `by`) is the one that is written; all when none is."""
+    if not isinstance(given, dict) or len(models) < 2:
+        return list(models)
+    fits = [model for model in models if all(_fits(model, key, given.get(key)) for key in ("kind", "by"))]
+    return fits or list(models)
+
+
+def _fits(model: type[BaseModel], key: str, value: Any) -> bool:
+    info = model.model_fields.get(key)
+    if info is None or value is None or get_origin(info.annotation) not in (Literal, Union, types.UnionType):
+        return True
+    return value in get_args(info.annotation)
