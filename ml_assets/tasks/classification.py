@@ -7,88 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ml_assets.tasks.base import DEFAULT_THRESHOLD, Metric, Output, Task, TaskError
+from ml_assets.tasks import classification_plots
+from ml_assets.tasks.base import DEFAULT_THRESHOLD, Metric, Output, Task, TaskError, known_rows
+from ml_assets.tasks.counting import (
+    CALIBRATION_BINS,
+    CalibrationBins,
+    Confusion,
+    Curve,
+    calibration_bins,
+    confusion,
+    curve,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
-CALIBRATION_BINS = 10
-
-
-class Curve(NamedTuple):
-    """Counts at each distinct score, from the highest down: `score >= thresholds[i]` finds `tp[i]` and `fp[i]` rows."""
-
-    thresholds: np.ndarray
-    tp: np.ndarray
-    fp: np.ndarray
-
-    @property
-    def positives(self) -> int:
-        """All rows with label 1."""
-        return int(self.tp[-1])
-
-    @property
-    def negatives(self) -> int:
-        """All rows with label 0."""
-        return int(self.fp[-1])
-
-
-class Confusion(NamedTuple):
-    """Row counts at one threshold."""
-
-    tp: int
-    fp: int
-    fn: int
-    tn: int
-
-
-class CalibrationBins(NamedTuple):
-    """Per bin of about equally many rows: mean score, share of positives, number of rows."""
-
-    mean_score: np.ndarray
-    positive_share: np.ndarray
-    rows: np.ndarray
-
-
-def curve(y: np.ndarray, score: np.ndarray) -> Curve:
-    """True and false positives at each distinct score, for ROC and precision-recall curves. At least one row."""
-    order = np.argsort(score, kind="stable")
-    ordered = score[order]
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1])
-    positives_below = np.concatenate([[0], np.cumsum(y[order] == 1)])
-    tp = positives_below[-1] - positives_below[starts]
-    found = len(y) - starts
-    return Curve(ordered[starts][::-1], tp[::-1], (found - tp)[::-1])
-
-
-def confusion(y: np.ndarray, score: np.ndarray, threshold: float) -> Confusion:
-    """Counts of right and wrong decisions when rows with `score >= threshold` are predicted positive."""
-    truth, predicted = y == 1, score >= threshold
-    tp = int(np.count_nonzero(truth & predicted))
-    fp = int(np.count_nonzero(predicted)) - tp
-    fn = int(np.count_nonzero(truth)) - tp
-    return Confusion(tp, fp, fn, len(y) - tp - fp - fn)
-
-
-def calibration_bins(y: np.ndarray, score: np.ndarray, bins: int = CALIBRATION_BINS) -> CalibrationBins:
-    """Rows grouped by score into at most `bins` bins of equal mass; equal scores always share a bin.
-
-    A row's bin is `floor(bins * mid-rank / rows)`, so the result does not depend on the order of the rows.
-    """
-    order = np.argsort(score, kind="stable")
-    ordered = score[order]
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1, [len(y)]])
-    middle = (edges[:-1] + edges[1:]) / 2
-    number = np.repeat((bins * middle / len(y)).astype(int), np.diff(edges))
-    rows = np.bincount(number, minlength=bins)
-    used = rows > 0
-    rows = rows[used]
-    scores, positives = (np.bincount(number, weights=w, minlength=bins)[used] for w in (ordered, y[order]))
-    return CalibrationBins(scores / rows, positives / rows, rows)
+__all__ = [
+    "METRICS",
+    "OUTCOMES",
+    "TASK",
+    "Binary",
+    "CalibrationBins",
+    "Confusion",
+    "Curve",
+    "calibration_bins",
+    "choose_threshold",
+    "confusion",
+    "curve",
+    "value_of",
+]
 
 
 def _accuracy(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
@@ -114,16 +65,26 @@ def _f1(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
     return 2 * counts.tp / total if total else "no row is positive, and none is predicted to be"
 
 
-def _roc_auc(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+def roc_area(y: np.ndarray, score: np.ndarray) -> float:
+    """The area under the ROC curve of labels 0 and 1 that both occur; a score may be any number."""
     tp, fp = (np.concatenate([[0], counts]) for counts in curve(y, score)[1:])
     twice_area = np.sum(np.diff(fp) * (tp[1:] + tp[:-1]))
     return float(twice_area / (2 * int(tp[-1]) * int(fp[-1])))
 
 
-def _pr_auc(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+def pr_area(y: np.ndarray, score: np.ndarray) -> float:
+    """The average precision of labels 0 and 1 that both occur; a score may be any number."""
     _thresholds, tp, fp = curve(y, score)
     gained = np.diff(tp, prepend=0)
     return float(np.sum(gained * (tp / (tp + fp))) / tp[-1])
+
+
+def _roc_auc(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    return roc_area(y, score)
+
+
+def _pr_auc(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
+    return pr_area(y, score)
 
 
 def _log_loss(y: np.ndarray, score: np.ndarray, _: float) -> float | str:
@@ -268,10 +229,25 @@ class Binary(Task):
         return f"{np.mean(y == 1):.1%} positive" if len(y) else "no rows"
 
     def plots(self, y: np.ndarray, score: np.ndarray, threshold: float) -> dict[str, bytes]:
-        raise NotImplementedError
+        return {
+            "ROC": classification_plots.roc_plot(y, score, threshold=threshold),
+            "precision-recall": classification_plots.pr_plot(y, score, threshold=threshold),
+            "calibration": classification_plots.calibration_plot(y, score),
+            "confusion": classification_plots.confusion_plot(y, score, threshold=threshold),
+        }
 
-    def evidently(self, threshold: float) -> tuple[Any, Sequence[Any]]:
-        raise NotImplementedError
+    def evidently_frame(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return known_rows(frame, ("label", "prediction", "score"))
+
+    def evidently(self, threshold: float, frames: Sequence[pl.DataFrame] = ()) -> tuple[Any, Sequence[Any]]:
+        from evidently import BinaryClassification, DataDefinition
+        from evidently.presets import ClassificationPreset
+
+        columns = BinaryClassification(target="label", prediction_labels="prediction", prediction_probas="score")
+        definition = DataDefinition(
+            classification=[columns], categorical_columns=["label", "prediction"], numerical_columns=["score"]
+        )
+        return definition, [ClassificationPreset(probas_threshold=threshold)]
 
 
 TASK = Binary(kind="classification", metrics=METRICS, default_metric="roc_auc")
