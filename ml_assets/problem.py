@@ -2,36 +2,62 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import dagster as dg
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ml_assets.preparation.spans import Span
+from ml_assets.resources.scaffolder import ExampleScaffolder
 
-# Spelled here because the modules that own these names load numeric libraries; a test compares.
-CANDIDATES = ("baseline", "random_forest", "xgboost", "svm", "neural")
 TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", re.IGNORECASE)
-METRICS = {
-    "classification": (
-        "accuracy",
-        "precision",
-        "recall",
-        "f1",
-        "roc_auc",
-        "pr_auc",
-        "log_loss",
-        "brier",
-        "expected_calibration_error",
-    )
-}
+CLUSTERING, ENSEMBLE = "clustering", "ensemble"
+OUTCOMES = ("true_positive", "false_positive", "false_negative", "true_negative")
+Clock = Literal["replay", "system"]
 
 
 class Task(dg.Model, dg.Resolvable):
-    """What kind of answer is asked for. `positive` names the outcome that label 1 stands for."""
+    """What kind of answer is asked for.
 
-    kind: Literal["classification"]
+    Classification: `positive` names the outcome that label 1 stands for; of three classes or more, `classes` names them all and
+    the label is one of them. Regression: the label is a number in `unit`. Clustering has no label; between the two numbers of
+    `clusters` are tried.
+    """
+
+    kind: Literal["classification", "regression", "clustering"]
     positive: str = "positive"
+    classes: Sequence[str] = Field(default=(), description="all classes, when there are three or more")
+    unit: str = Field(default="", description="of the number that is predicted, such as minutes")
+    clusters: Sequence[int] = Field(default=(2, 10), description="the fewest and the most clusters that are tried")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        self.plain()
+        return self
+
+    def plain(self) -> Any:
+        """Return the `ml_assets.tasks.Task` of this declaration."""
+        from ml_assets.tasks import task
+
+        return task(self.kind, classes=self.classes, clusters=self.clusters)
+
+
+class Availability(dg.Model, dg.Resolvable):
+    """What is known of the data before anything is built: since when, how often it comes, how late outcomes are known."""
+
+    history_from: str | None = Field(default=None, description="first day of usable history, such as 2013-01-01")
+    refreshed: str = Field(default="", description="how often new data comes, in words")
+    label_delay: str = Field(default="", description="how long after the question its outcome is known, such as 1d")
+    notes: str = ""
+
+    @field_validator("label_delay")
+    @classmethod
+    def _delay(cls, value: str) -> str:
+        if value:
+            Span.parse(value)
+        return value
 
 
 class Observations(dg.Model, dg.Resolvable):
@@ -70,27 +96,72 @@ class FeatureSet(dg.Model, dg.Resolvable):
     ignore: Sequence[str] = Field(
         default=(), description="columns of the observations that serve to look up, not to learn"
     )
+    last_value: str = Field(
+        default="", description="the feature that is the entity's last known outcome, for persistence"
+    )
 
 
 class Split(dg.Model, dg.Resolvable):
-    """Lengths of the three windows, counted back from the last complete month (or day): `8mo`, `4w`, `7d`."""
+    """How rows are divided: by time (train before validation before test), or at random.
 
-    train: str = "8mo"
-    validation: str = "1mo"
-    test: str = "1mo"
+    By time the three lengths are spans counted back from the last complete month or day (`8mo`, `4w`, `7d`), or shares of the rows
+    in order of time (0.6). At random they are shares; rows that are equal in all features, or of one `group`, stay together.
+    """
 
-    @field_validator("train", "validation", "test")
+    by: Literal["time", "random"] = "time"
+    train: str | float = "8mo"
+    validation: str | float = "1mo"
+    test: str | float = "1mo"
+    gap: str | None = Field(
+        default=None, description="between splits, when observations have no label_timestamp, such as 1d"
+    )
+    group: str | None = Field(default=None, description="column whose rows stay on one side of a random split")
+
+    @field_validator("train", "validation", "test", "gap")
     @classmethod
-    def _span(cls, value: str) -> str:
-        Span.parse(value)
+    def _span(cls, value: str | float | None) -> str | float | None:
+        if isinstance(value, str):
+            Span.parse(value)
         return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        lengths = [self.train, self.validation, self.test]
+        shares = [one for one in lengths if not isinstance(one, str)]
+        if shares and (len(shares) < 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError(f"split {lengths}: write three spans such as 8mo, or three shares above 0 that sum to 1")
+        if self.by == "random" and not shares:
+            raise ValueError(f"split {lengths} at random: write shares, such as train: 0.6, validation: 0.2, test: 0.2")
+        if self.by == "time" and self.group:
+            raise ValueError(f"split.group {self.group!r}: rows are grouped in a random split only; write by: random")
+        return self
+
+    def plain(self, seed: int) -> Any:
+        """Return the `ml_assets.preparation.splits.SplitPlan` of this declaration."""
+        from ml_assets.preparation.splits import SplitPlan
+
+        gap = Span.parse(self.gap).length if self.gap else timedelta(0)
+        lengths = {"train": self.train, "validation": self.validation, "test": self.test}
+        return SplitPlan(by_time=self.by == "time", gap=gap, group=self.group, seed=seed, **lengths)
+
+
+class Search(dg.Model, dg.Resolvable):
+    """How long each candidate's hyperparameters are searched. `trials: 0` trains the defaults."""
+
+    trials: int = Field(default=10, ge=0, description="variants that are tried, the defaults among them")
+    seconds: float | None = Field(
+        default=None, gt=0, description="stop after this long; the outcome then depends on speed"
+    )
+    rows: int = Field(default=20_000, ge=100, description="rows that one trial fits at most")
+    folds: int = Field(default=3, ge=2, description="folds that each trial is measured on")
 
 
 class Success(dg.Model, dg.Resolvable):
     """When the model is good enough to be used."""
 
-    metric: str = "roc_auc"
-    at_least: float | None = None
+    metric: str = Field(default="", description="default: the task's own")
+    at_least: float | None = Field(default=None, description="of a metric of which more is better")
+    at_most: float | None = Field(default=None, description="of a metric of which less is better")
     beats_baseline_by: float = 0.0
     slices: Sequence[str] = ()
 
@@ -132,6 +203,7 @@ class Retrain(dg.Model, dg.Resolvable):
     cron: str = "0 6 1 * *"
 
 
+@dg.scaffold_with(ExampleScaffolder)
 class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     """A problem, declared.
 
@@ -148,7 +220,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         query: SELECT flight_id, carrier, event_timestamp, label, label_timestamp FROM clean_flights
       features: {service: flight_delay_v2, views: [origin_weather, carrier_history]}
       split: {train: 8mo, validation: 1mo, test: 1mo}
-      candidates: [baseline, random_forest, xgboost, svm, neural]
+      search: {trials: 10}
       success: {metric: roc_auc, at_least: 0.68, beats_baseline_by: 0.02, slices: [origin, carrier]}
     ```
 
@@ -160,11 +232,19 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     question: str
     task: Task
     observations: Observations
-    features: FeatureSet
-    days: str = Field(description="first and last day, 2013-01-01/2013-12-31, or open ended, 2013-01-01/")
+    features: FeatureSet | None = Field(default=None, description="what Feast adds to what the observations know")
+    days: str | None = Field(
+        default=None,
+        description="first and last day, 2013-01-01/2013-12-31, or open ended, 2013-01-01/; without it, no day partitions",
+    )
+    clock: Clock = Field(
+        default="replay", description="whose time it is: the replay's while there is one, or the system's"
+    )
     owners: Sequence[str] = ()
+    availability: Availability = Availability()
     split: Split = Split()
-    candidates: Sequence[str] = CANDIDATES
+    candidates: Sequence[str] = Field(default=(), description="default: all of the task")
+    search: Search = Search()
     success: Success = Success()
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
@@ -183,19 +263,64 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("success")
     @classmethod
     def _success(cls, value: Success, info: ValidationInfo) -> Success:
-        task = info.data.get("task")
-        if task and value.metric not in METRICS[task.kind]:
-            known = ", ".join(METRICS[task.kind])
-            raise ValueError(f"metric {value.metric!r} does not fit task {task.kind!r}; use one of: {known}")
+        if "task" not in info.data:
+            return value
+        metrics = {metric.name: metric for metric in info.data["task"].plain().metrics if metric.declarable}
+        if value.metric and value.metric not in metrics:
+            kind = info.data["task"].kind
+            raise ValueError(f"metric {value.metric!r} does not fit task {kind!r}; use one of: {', '.join(metrics)}")
+        metric = metrics[value.metric or info.data["task"].plain().default_metric]
+        wrong = "at_most" if metric.greater_is_better else "at_least"
+        if getattr(value, wrong) is not None:
+            right = "at_least" if metric.greater_is_better else "at_most"
+            better = "more" if metric.greater_is_better else "less"
+            raise ValueError(f"{wrong} does not fit metric {metric.name!r}, of which {better} is better; write {right}")
         return value
 
     @field_validator("candidates")
     @classmethod
-    def _candidates(cls, value: Sequence[str]) -> Sequence[str]:
-        unknown = [name for name in value if name not in CANDIDATES]
-        if unknown or len(set(value)) < len(value) or "baseline" not in value:
-            raise ValueError(f"candidates {list(value)}: name each once, out of {list(CANDIDATES)}, with the baseline")
+    def _candidates(cls, value: Sequence[str], info: ValidationInfo) -> Sequence[str]:
+        if not value or "task" not in info.data:
+            return value
+        known = candidates_of(info.data["task"].kind)
+        unknown = [name for name in value if name not in known]
+        lacks = "baseline" in known and "baseline" not in value
+        if unknown or len(set(value)) < len(value) or lacks:
+            raise ValueError(
+                f"candidates {list(value)}: name each once, out of {list(known)}, with the baseline if there is one"
+            )
         return value
+
+    @field_validator("value")
+    @classmethod
+    def _value(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        unknown = sorted(set(value) - {*OUTCOMES, "currency"})
+        texts = sorted(name for name in OUTCOMES if not isinstance(value.get(name, 0), (int, float)))
+        if unknown or texts:
+            raise ValueError(f"value {unknown or texts}: give numbers for any of {list(OUTCOMES)}, and a currency")
+        return value
+
+    @property
+    def metric(self) -> str:
+        """Return the name of the metric that the declaration calls success."""
+        return self.success.metric or str(self.task.plain().default_metric)
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Return the names of the candidates, the ensemble last: it is made of the others."""
+        wanted = self.candidates or candidates_of(self.task.kind)
+        return sorted(wanted, key=lambda name: name == ENSEMBLE)
+
+    @property
+    def views(self) -> Sequence[str]:
+        """Return the names of the feature views that the model sees."""
+        return self.features.views if self.features else ()
+
+    @property
+    def ignored(self) -> Sequence[str]:
+        """Return the columns of the observations that serve to look up, not to learn."""
+        group = [self.split.group] if self.split.group else []
+        return [*self.observations.key, *(self.features.ignore if self.features else ()), *group]
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Merge what each stage makes of the problem."""
@@ -208,19 +333,37 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.packaging.assets import bundle_asset, champion_asset
         from ml_assets.preparation.assets import observations_asset
 
+        watched = [drift_asset(self)]
+        if self.task.kind != CLUSTERING:  # without labels there is no performance to measure
+            watched.append(performance_asset(self))
+        if self.features:
+            watched.append(served_asset(self))
         return dg.Definitions(
             assets=[
                 observations_asset(self),
                 training_set_asset(self),
-                *(candidate_asset(self, kind) for kind in self.candidates),
+                *(candidate_asset(self, kind) for kind in self.kinds),
                 challenger_asset(self),
                 evaluation_asset(self),
                 bundle_asset(self),
                 champion_asset(self),
                 predictions_asset(self),
-                drift_asset(self),
-                performance_asset(self),
-                served_asset(self),
+                *watched,
             ],
             schedules=schedules(self),
         )
+
+
+def candidates_of(kind: str) -> tuple[str, ...]:
+    """Return the names of a task's candidates from the names of their modules, without loading a numeric library."""
+    from pkgutil import iter_modules
+
+    folder = Path(__file__).parent / "development" / "candidates"
+    modules = iter_modules([str(folder / "clusters" if kind == CLUSTERING else folder)])
+    renamed = {"boosting": "xgboost", "forest": "random_forest"}
+    found = sorted(
+        renamed.get(one.name, one.name) for one in modules if not one.ispkg and one.name not in ("base", "registry")
+    )
+    if kind == CLUSTERING:
+        return tuple(found) or ("gaussian_mixture", "hdbscan", "k_means")
+    return (*(name for name in found if name not in ("gaussian_mixture", "hdbscan", "k_means")), ENSEMBLE)

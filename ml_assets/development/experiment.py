@@ -25,6 +25,7 @@ class Experiment:
         self.problem = problem
         self.data_hash = data_hash
         self.root = root / problem / data_hash[:HASH_DIGITS]
+        self._warm = root / problem / "search"
 
     def folder(self, name: str) -> Path:
         """Return the folder of one part, such as `candidates/xgboost`."""
@@ -46,6 +47,28 @@ class Experiment:
                 f"{self.problem}: no {name} for training set {self.data_hash[:HASH_DIGITS]}; materialize it for this training set"
             )
         return dict(json.loads(target.read_text()))
+
+    def warm(self, kind: str) -> dict[str, Any] | None:
+        """Return what the search of this candidate found on the last other training set, or None: where a search may begin.
+
+        It is the same each time for one training set, so that a step that is made again gives the same model.
+        """
+        target = self._warm / f"{kind}.json"
+        known: list[dict[str, Any]] = json.loads(target.read_text()) if target.is_file() else []
+        hashes = [one["data_hash"] for one in known]
+        before = known[: hashes.index(self.data_hash)] if self.data_hash in hashes else known
+        return before[-1]["parameters"] if before else None
+
+    def remember(self, kind: str, parameters: Mapping[str, Any]) -> None:
+        """Keep what a search found, for the searches on later training sets."""
+        target = self._warm / f"{kind}.json"
+        known: list[dict[str, Any]] = json.loads(target.read_text()) if target.is_file() else []
+        if self.data_hash in [one["data_hash"] for one in known]:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_suffix(".tmp")
+        draft.write_text(json.dumps([*known, {"data_hash": self.data_hash, "parameters": dict(parameters)}], indent=1))
+        draft.replace(target)
 
 
 def model_features(columns: Collection[str], *, not_features: Collection[str]) -> list[str]:

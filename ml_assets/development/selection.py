@@ -1,4 +1,4 @@
-"""Choose the best candidate on validation, with every rule said: ties, failures, metrics that do not exist."""
+"""Choose the best candidate, with every rule said: noise, failures, metrics that do not exist."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ml_assets.development.candidates.registry import NAMES
-from ml_assets.development.training import CandidateResult
+import numpy as np
 
-TOLERANCE = 0.001
-"""Difference of a metric that is a tie: about a third of the standard error of ROC-AUC on 27,000 flights."""
+from ml_assets.development.search import measured
+from ml_assets.development.training import CandidateResult
+from ml_assets.tasks import Metric, Task
+
+RESAMPLES = 200
+MOST_ROWS = 20_000
+"""Rows that are resampled; the standard error of more is scaled from that of these."""
 
 
 class SelectionError(ValueError):
@@ -28,7 +32,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Selection:
-    """The winner, its validation metric, why it won, and all candidates: best first, those without a chance last."""
+    """The winner, its metric, why it won, and all candidates: best first, those without a chance last."""
 
     winner: str
     metric: str
@@ -49,43 +53,76 @@ class Selection:
 
 def select(
     results: Sequence[CandidateResult],
-    metric: str,
-    greater_is_better: bool,
+    metric: Metric,
     *,
-    tolerance: float = TOLERANCE,
-    order: Sequence[str] = NAMES,
+    order: Sequence[str],
+    errors: Mapping[str, float] | None = None,
 ) -> Selection:
-    """Return the best candidate by a validation metric.
+    """Return the best candidate by the metric; within noise the simplest wins, the first in `order`.
 
-    Candidates within `tolerance` (in the metric's unit, inclusive) of the best are tied, and the simplest of them wins:
-    the first in `order`. Failed and inapplicable candidates, and those without a finite metric, are ranked last and
-    never win. Raises `SelectionError` when none is left, a name comes twice, or the tolerance is not a number from 0.
+    `errors` are standard errors of the difference to the best, by candidate (see `standard_errors`): a candidate that is
+    worse by at most one is tied with the best (the one-standard-error rule of Breiman et al. 1984). Failed and inapplicable
+    candidates, and those without a finite metric, are ranked last and never win. Raises `SelectionError` when none is left.
     """
-    _refuse_ambiguous(results, tolerance)
-    values = {result.name: result.metrics[metric] for result in results if not _obstacle(result, metric)}
-    hopeless = [Standing(result.name, None, why) for result in results if (why := _obstacle(result, metric))]
+    values = values_of(results, metric)
+    hopeless = [Standing(one.name, None, why) for one in results if (why := _obstacle(one, metric.name))]
     if not values:
         reasons = "; ".join(f"{standing.name}: {standing.reason}" for standing in hopeless) or "there are none"
-        raise SelectionError(f"no candidate can be selected by {metric!r}: {reasons}")
-    best = max(values.values()) if greater_is_better else min(values.values())
-    tied = sorted(
-        (name for name in values if _close(values[name], best, tolerance)), key=lambda name: _place(name, order)
-    )
-    winner = tied[0]
-    reason = _reason(values, tied, metric, best, tolerance)
-    ranked = sorted(values, key=lambda name: (name != winner, -values[name] if greater_is_better else values[name]))
-    standings = [Standing(name, values[name], _said(name, winner, tied, reason)) for name in ranked]
-    return Selection(winner, metric, values[winner], reason, (*standings, *hopeless))
+        raise SelectionError(f"no candidate can be selected by {metric.name!r}: {reasons}")
+    best = best_of(values, metric)
+    noise = {name: (errors or {}).get(name, 0.0) for name in values}
+    tied = [name for name in values if metric.gain(values[best], values[name]) <= noise[name] + 1e-12]
+    tied.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    reason = _reason(values, tied, metric.name, best, noise)
+    ranked = sorted(values, key=lambda name: (name != tied[0], -metric.gain(values[name], 0.0)))
+    standings = [Standing(name, values[name], _said(name, tied, reason)) for name in ranked]
+    return Selection(tied[0], metric.name, values[tied[0]], reason, (*standings, *hopeless))
 
 
-def _refuse_ambiguous(results: Sequence[CandidateResult], tolerance: float) -> None:
+def values_of(results: Sequence[CandidateResult], metric: Metric) -> dict[str, float]:
+    """Return the metric of each candidate that may win."""
     names = [result.name for result in results]
     if len(set(names)) < len(names):
-        raise SelectionError(
-            f"candidates {sorted({name for name in names if names.count(name) > 1})} come twice: give each once"
-        )
-    if not 0 <= tolerance < math.inf:
-        raise SelectionError(f"tolerance {tolerance} is not a number from 0: give the difference that counts as a tie")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise SelectionError(f"candidates {twice} come twice: give each once")
+    return {one.name: one.metrics[metric.name] for one in results if not _obstacle(one, metric.name)}
+
+
+def best_of(values: Mapping[str, float], metric: Metric) -> str:
+    """Return the name of the best value."""
+    return max(values, key=lambda name: metric.gain(values[name], 0.0))
+
+
+def standard_errors(
+    task: Task,
+    metric: Metric,
+    y: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    best: str,
+    *,
+    value: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the standard error of each candidate's difference to the best: paired bootstrap over the rows.
+
+    Both are measured on the same resamples, so what makes a row hard for all of them is not taken for noise.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(len(y)) if len(y) <= MOST_ROWS else generator.choice(len(y), MOST_ROWS, replace=False)
+    shrunk = math.sqrt(len(chosen) / len(y))
+    others = [name for name in scores if name != best]
+    draws: dict[str, list[float]] = {name: [] for name in others}
+    for _ in range(RESAMPLES):
+        rows = chosen[generator.integers(0, len(chosen), len(chosen))]
+        reference = measured(task, metric, y[rows], scores[best][rows], value)
+        for name in others:
+            draws[name].append(reference - measured(task, metric, y[rows], scores[name][rows], value))
+    return {best: 0.0} | {name: _deviation(values) * shrunk for name, values in draws.items()}
+
+
+def _deviation(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.std(known)) if known else 0.0
 
 
 def _obstacle(result: CandidateResult, metric: str) -> str:
@@ -98,37 +135,30 @@ def _obstacle(result: CandidateResult, metric: str) -> str:
     return "" if math.isfinite(value) else f"its {metric} is {value}"
 
 
-def _close(value: float, best: float, tolerance: float) -> bool:
-    # A little more than the tolerance: 0.700 and 0.699 are 0.001 apart only up to rounding.
-    return abs(value - best) <= tolerance + 1e-12
-
-
-def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    return (order.index(name) if name in order else len(order), name)
-
-
-def _reason(values: Mapping[str, float], tied: Sequence[str], metric: str, best: float, tolerance: float) -> str:
+def _reason(
+    values: Mapping[str, float], tied: Sequence[str], metric: str, best: str, noise: Mapping[str, float]
+) -> str:
     winner = tied[0]
+    if len(values) == 1:
+        return f"the only candidate with {metric} ({values[best]:.4g})"
     if len(tied) == 1:
-        return (
-            f"best {metric} on validation ({best:.4f})"
-            if len(values) > 1
-            else f"the only candidate with {metric} ({best:.4f})"
-        )
-    others = ", ".join(f"{name} ({values[name]:.4f})" for name in tied[1:])
+        return f"best {metric} ({values[best]:.4g}), by more than one standard error"
+    if winner == best:
+        return f"best {metric} ({values[best]:.4g}), and the simplest of those within one standard error"
     return (
-        f"tied on {metric} ({values[winner]:.4f}, best {best:.4f}) within {tolerance:g} with {others}: the simpler wins"
+        f"{metric} {values[winner]:.4g} is within one standard error ({noise[winner]:.2g}) of the best, "
+        f"{best} ({values[best]:.4g}): the simpler wins"
     )
 
 
-def _said(name: str, winner: str, tied: Sequence[str], reason: str) -> str:
-    if name == winner:
+def _said(name: str, tied: Sequence[str], reason: str) -> str:
+    if name == tied[0]:
         return f"selected: {reason}"
-    return "tied, but less simple" if name in tied else ""
+    return "within one standard error of the best, but less simple" if name in tied else ""
 
 
 def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{value:.4g}"
 
 
 def _cell(text: str) -> str:

@@ -67,16 +67,20 @@ class Tracking:
                 f"tracking uri {self.uri!r} is not a database or server: use sqlite:///path.db, or https://…"
             )
 
-    def log_candidate(self, problem: str, result: CandidateResult, *, tags: Mapping[str, str]) -> str:
-        """Record what became of a candidate, with its model's files, and return the run's id.
+    def log_candidate(
+        self, problem: str, result: CandidateResult, *, tags: Mapping[str, str], metric: str = "value"
+    ) -> str:
+        """Record what became of a candidate, with its model's files and a run for each trial of its search; return the run's id.
 
         `tags` should name code version, data hash, declaration and Dagster run. The run ends FINISHED, or FAILED when
-        the candidate failed or recording broke off.
+        the candidate failed or recording broke off. A trial's run is below it, with `metric` over the trial's folds.
         """
         run = self._client.create_run(self._experiment(problem), run_name=result.name, tags=self._tags(result, tags))
         status = "FAILED"
         try:
             self._log(run, result)
+            for trial in result.trials:
+                self._log_trial(run, result.name, trial, metric)
             status = "FAILED" if result.outcome == "failed" else "FINISHED"
         finally:
             self._client.set_terminated(run.info.run_id, status)
@@ -166,6 +170,19 @@ class Tracking:
             # MLflow logs a folder that is not there, or half of one, without a word.
             read_verified(Path(result.folder), result.sha256)
             self._client.log_artifacts(run.info.run_id, result.folder, MODEL_FOLDER)
+
+    def _log_trial(self, parent: Run, name: str, trial: Mapping[str, Any], metric: str) -> None:
+        from mlflow.entities import Metric, Param
+
+        tags = {"mlflow.parentRunId": parent.info.run_id, "candidate": name, "trial": trial["state"]}
+        run = self._client.create_run(parent.info.experiment_id, run_name=f"{name} {trial['number']}", tags=tags)
+        numbers = {"seconds": trial["seconds"]} | ({metric: trial["value"]} if trial["value"] is not None else {})
+        self._client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(one, float(value), run.info.start_time, 0) for one, value in numbers.items()],
+            params=[Param(one, str(value)) for one, value in trial["parameters"].items()],
+        )
+        self._client.set_terminated(run.info.run_id, "FINISHED" if trial["state"] != "fail" else "FAILED")
 
     @staticmethod
     def _tags(result: CandidateResult, tags: Mapping[str, str]) -> dict[str, str]:

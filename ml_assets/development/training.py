@@ -1,40 +1,34 @@
-"""Train one candidate on a training set and say how it did: always through its saved form."""
+"""Train one candidate: search, score rows that it was not fitted on, and save the model; always through its saved form."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 
-from ml_assets.development.candidates.base import Candidate, labels
-from ml_assets.development.candidates.registry import candidate
-from ml_assets.development.encoding import Encoder
-from ml_assets.development.model_files import FittedModel, Model, hashes, load
-from ml_assets.tasks import task
+from ml_assets.development.candidates.base import Candidate, Fitted, Fitting
+from ml_assets.development.failures import FAILURES
+from ml_assets.development.model_files import Model, hashes, load
+from ml_assets.development.rows import DevelopmentRows, TrainingError
+from ml_assets.development.search import Budget, Found, best_variant, refitting, search
+from ml_assets.tasks import Task
 
 Outcome = Literal["trained", "failed", "not_applicable"]
-
-FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError, pl.exceptions.PolarsError)
-"""What a candidate's own fitting may raise. A failed candidate is carried as such; bugs (TypeError, …) stop the run."""
-THRESHOLD = 0.5
-
-
-class TrainingError(ValueError):
-    """The training set cannot train any candidate: a column or a split is missing."""
+SCORES_FILE = "scores.npy"
 
 
 @dataclass(frozen=True)
 class CandidateResult:
     """What became of one candidate.
 
-    `metrics` are those of the task on the validation rows, where they are defined; `undefined` says why others are not.
-    `sha256` maps the files in `folder` to hashes: keep it elsewhere, it is what `load` wants. `reason` says why a
-    candidate failed or does not apply. `seconds` is the whole of it: encoding, fitting, saving, scoring.
+    `metrics` are those of the task on rows that it was not fitted on (see `DevelopmentRows.folds`), where they are defined;
+    `undefined` says why others are not. `sha256` maps the files in `folder` to hashes: keep it elsewhere, it is what `load`
+    wants. `variant` are the hyperparameters, `size` what a refit repeats, `trials` the search. `reason` says why a candidate
+    failed or does not apply. `seconds` is the whole of it.
     """
 
     name: str
@@ -50,6 +44,9 @@ class CandidateResult:
     seed: int = 0
     seconds: float = 0.0
     reason: str = ""
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
+    trials: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -62,97 +59,155 @@ class CandidateResult:
             raise TrainingError(f"candidate {self.name!r} has no model ({self.outcome}): {self.reason}")
         return load(Path(self.folder), sha256=self.sha256, threads=threads)
 
+    def scores(self) -> np.ndarray:
+        """Return its scores of the rows on which candidates are compared, in their order."""
+        if not self.trained:
+            raise TrainingError(f"candidate {self.name!r} has no scores ({self.outcome}): {self.reason}")
+        return np.load(scores_file(Path(self.folder)), allow_pickle=False)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as values that JSON has."""
-        return asdict(self) | {"notes": list(self.notes), "features": list(self.features)}
+        told = {"notes": list(self.notes), "features": list(self.features), "trials": list(self.trials)}
+        return asdict(self) | told
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> CandidateResult:
         """Read what `to_dict` returned."""
-        return cls(**{**content, "notes": tuple(content["notes"]), "features": tuple(content["features"])})
+        return cls(**{**content, **{name: tuple(content[name]) for name in ("notes", "features", "trials")}})
+
+
+def scores_file(folder: Path) -> Path:
+    """Return where the scores of a candidate's folder lie: beside it, because a folder holds a model and nothing else."""
+    return folder.with_name(f"{folder.name}.{SCORES_FILE}")
+
+
+def keep_scores(folder: Path, scores: np.ndarray) -> None:
+    """Keep the scores that `CandidateResult.scores` returns."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    np.save(scores_file(folder), scores, allow_pickle=False)
 
 
 def train_candidate(
-    name: str,
-    training_set: pl.DataFrame,
+    candidate: Candidate,
+    rows: DevelopmentRows,
+    how: Fitting,
     *,
-    label: str,
-    features: Sequence[str],
-    seed: int,
     folder: Path,
-    threads: int = 2,
-    kind: str = "classification",
-    variant: Candidate | None = None,
+    budget: Budget | None = None,
+    warm: Mapping[str, Any] | None = None,
+    value: Mapping[str, float] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> CandidateResult:
-    """Fit the candidate on rows of split `train`, save it to `folder`, and score the rows of split `validation`.
+    """Search the candidate's hyperparameters, score the folds, and save the model of the train split to `folder`.
 
-    Rows without a label are left out and counted. A candidate that fails or does not apply gives a result that says so;
-    `variant` replaces the registered hyperparameters. Raises `TrainingError` when the training set itself is unfit (no
-    split, label or feature column, no labelled rows in a split), and `CandidateError` for a name that does not exist.
+    A candidate that fails or does not apply gives a result that says so. `budget` None means no search.
     """
-    chosen = variant or candidate(name)
-    train, validation = (_labelled(training_set, split, label, features) for split in ("train", "validation"))
     told: dict[str, Any] = {
-        "name": name,
+        "name": candidate.name,
         "folder": str(folder),
-        "features": tuple(features),
-        "seed": seed,
-        "rows": {"train": train.height, "validation": validation.height},
+        "features": rows.features,
+        "seed": how.seed,
+        "rows": {"train": rows.train, "validation": rows.layout.rows - rows.train},
     }
-    support = chosen.supports(kind, train.height)
+    support = candidate.supports(how.task, rows.train)
     if not support:
         return CandidateResult(outcome="not_applicable", reason=support.reason, **told)
     started = time.perf_counter()
     try:
-        encoder = Encoder.fit(train, features)
-        fitted = chosen.fit(train, validation, encoder=encoder, label=label, seed=seed, threads=threads)
-        found = _saved_and_scored(fitted, Path(folder), validation, label, kind, threads)
+        found = search(candidate, rows, how, budget, warm=warm, value=value, tell=tell) if budget else Found()
+        make = _made if how.task.supervised else _grouped
+        made = make(best_variant(candidate, found), rows, how, Path(folder), value)
     except FAILURES as error:
         reason = f"{type(error).__name__}: {error}"
         return CandidateResult(outcome="failed", reason=reason, seconds=time.perf_counter() - started, **told)
-    return CandidateResult(outcome="trained", seconds=time.perf_counter() - started, **told, **found)
+    trials = tuple(found.to_dict()["trials"])
+    return CandidateResult(outcome="trained", seconds=time.perf_counter() - started, trials=trials, **told, **made)
 
 
-def _saved_and_scored(
-    fitted: FittedModel, folder: Path, validation: pl.DataFrame, label: str, kind: str, threads: int
+def fit_on(candidate: Candidate, rows: DevelopmentRows, index: np.ndarray, how: Fitting) -> tuple[Fitted, Any]:
+    """Fit on the rows at `index`, some of which only say when to stop; return also the rows' encoder."""
+    fit, seen = rows.layout.watched(index) if candidate.watches and how.size is None else (index, index[:0])
+    encoder = rows.encoder(fit)
+    watched = rows.rows(seen, encoder) if len(seen) else None
+    return candidate.fit(rows.rows(fit, encoder), watched, how), encoder
+
+
+def refit(
+    candidate: Candidate, rows: DevelopmentRows, how: Fitting, size: int | None, *, share: float, folder: Path
+) -> dict[str, str]:
+    """Fit on all rows, save to `folder`, and return its hashes. `share` is that of the rows which the size was found on."""
+    index = np.arange(rows.layout.rows)
+    fitted, encoder = fit_on(candidate, rows, index, refitting(how, [size], growth=1 / share))
+    return _saved(fitted.packed(rows.rows(index, encoder), seed=how.seed), folder)
+
+
+def _made(
+    variant: Candidate, rows: DevelopmentRows, how: Fitting, folder: Path, value: Mapping[str, float] | None
 ) -> dict[str, Any]:
-    fitted.save(folder)
-    sha256 = hashes(fitted.files())
-    model = load(folder, sha256=sha256, threads=threads)
-    metrics, undefined = measured(kind, labels(validation, label), model.predict(validation))
+    scores, sizes, last = [], [], None
+    for fold in rows.folds:
+        fitted, encoder = fit_on(variant, rows, fold.fit, how)
+        scores.append(fitted.scores(rows.rows(fold.score, encoder)))
+        sizes.append(fitted.size)
+        last = (fitted, encoder, fold.fit)
+    if rows.cross_fitted or last is None:
+        index = np.arange(rows.train)
+        last = (*fit_on(variant, rows, index, how), index)
+    fitted, encoder, index = last
+    model = fitted.packed(rows.rows(index, encoder), seed=how.seed)
+    scored = np.concatenate(scores)
+    keep_scores(folder, scored)
+    metrics, undefined = task_metrics(how.task, rows.y[rows.scored], scored, value)
+    known = [size for size in sizes if size]
     return {
         "metrics": metrics,
         "undefined": undefined,
         "parameters": dict(model.parameters),
         "notes": model.notes,
-        "sha256": sha256,
+        "sha256": _saved(model, folder),
+        "variant": variant.defaults,
+        "size": round(float(np.mean(known))) if known else None,
     }
 
 
-def measured(
-    kind: str, y: np.ndarray, score: np.ndarray, *, threshold: float = THRESHOLD
+def _grouped(
+    variant: Candidate, rows: DevelopmentRows, how: Fitting, folder: Path, value: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Fit clusters on the train split, and measure how well they hold together in the validation split, and how stable they are."""
+    from ml_assets.development.stability import resampled_stability
+
+    fit, score = np.arange(rows.train), np.arange(rows.train, rows.layout.rows)
+    fitted, encoder = fit_on(variant, rows, fit, how)
+    train, validation = rows.rows(fit, encoder), rows.rows(score, encoder)
+    model = fitted.packed(train, seed=how.seed)
+    clusters = fitted.scores(validation)
+    keep_scores(folder, clusters)
+    metrics, undefined = task_metrics(how.task, validation.dense, clusters, value)
+    return {
+        "metrics": metrics | {"stability": resampled_stability(variant, train, how)},
+        "undefined": undefined,
+        "parameters": dict(model.parameters),
+        "notes": model.notes,
+        "sha256": _saved(model, folder),
+        "variant": variant.defaults,
+    }
+
+
+def _saved(model: Model, folder: Path) -> dict[str, str]:
+    model.save(folder)
+    return hashes(model.files())
+
+
+def task_metrics(
+    task: Task, y: np.ndarray, score: np.ndarray, value: Mapping[str, float] | None = None
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the task's metrics by name, and for each that is not defined on these rows the reason."""
-    known = task(kind)
-    known.check(y, score)
-    values = {metric.name: metric.compute(y, score, threshold) for metric in known.metrics}
+    """Return the task's metrics by name, decisions made at the threshold that is best on these rows; and why others are not defined."""
+    task.check(y, score)
+    threshold = task.choose_threshold(y, score, value)
+    values = {metric.name: metric.compute(y, score, threshold) for metric in task.metrics}
     reasons = {
-        metric.name: metric.why_not(y, score, threshold) for metric in known.metrics if values[metric.name] is None
+        metric.name: metric.why_not(y, score, threshold) for metric in task.metrics if values[metric.name] is None
     }
     return {name: value for name, value in values.items() if value is not None}, {
         k: v or "" for k, v in reasons.items()
     }
-
-
-def _labelled(training_set: pl.DataFrame, split: str, label: str, features: Sequence[str]) -> pl.DataFrame:
-    missing = [name for name in ("split", label, *features) if name not in training_set.columns]
-    if missing:
-        raise TrainingError(f"the training set has no column {missing}: it has {training_set.columns}")
-    if label in features:
-        raise TrainingError(f"the label {label!r} is among the features: leave it out")
-    rows = training_set.filter((pl.col("split") == split) & pl.col(label).is_not_null())
-    if rows.is_empty():
-        raise TrainingError(
-            f"the training set has no labelled rows of split {split!r}: check the split's dates and the labels"
-        )
-    return rows.select(*features, label)

@@ -10,10 +10,11 @@ import polars as pl
 
 from ml_assets.preparation import observations as observed
 from ml_assets.preparation.observations import EVENT_TIMESTAMP, LABEL, LABEL_TIMESTAMP
-from ml_assets.preparation.splits import SPLITS, SplitWindows
+from ml_assets.preparation.splits import SPLITS, SplitPlan
 from ml_assets.quality import Expectation, Suite, suite_for
 
 SPLIT = "split"
+GAP = "in the gap before the next split"
 
 
 class TrainingSetError(ValueError):
@@ -22,39 +23,73 @@ class TrainingSetError(ValueError):
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Labelled observations with their split, the number in each split, and the number left out by reason."""
+    """Labelled observations (all of them for a clustering), and the number left out by reason. By time they have their split."""
 
     labelled: pl.DataFrame
-    counts: Mapping[str, int]
-    unlabelled: Mapping[str, int]
+    left_out: Mapping[str, int]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows in each split."""
+        found = dict(self.labelled[SPLIT].value_counts().iter_rows())
+        return {name: int(found.get(name, 0)) for name in SPLITS}
 
 
-def training_rows(observations: pl.LazyFrame, windows: SplitWindows, *, as_known_at: datetime) -> TrainingRows:
-    """Return the observations inside the windows whose label was known at `as_known_at`, in order of time."""
-    split = observations.with_columns(windows.expression(EVENT_TIMESTAMP).alias(SPLIT)).filter(
-        pl.col(SPLIT).is_not_null()
-    )
-    inside = observed.as_known_at(split, as_known_at).collect()
-    labelled = inside.filter(pl.col(LABEL).is_not_null()).sort(EVENT_TIMESTAMP, maintain_order=True)
-    found = dict(labelled[SPLIT].value_counts().iter_rows())
-    counts = {name: int(found.get(name, 0)) for name in SPLITS}
-    if empty := [name for name, count in counts.items() if not count]:
+def training_rows(
+    observations: pl.LazyFrame, plan: SplitPlan, *, as_known_at: datetime, supervised: bool = True
+) -> TrainingRows:
+    """Return the observations whose label was known at `as_known_at`, in order of time; by time, those inside the windows.
+
+    By time a row whose outcome was only known when the next split had begun is left out of its own: the gap for label delay.
+    """
+    known = observed.as_known_at(observations, as_known_at) if supervised else observations
+    moment = pl.col(EVENT_TIMESTAMP)
+    rows = known.filter(moment <= as_known_at).collect() if plan.by_time else known.collect()
+    labelled = rows.filter(pl.col(LABEL).is_not_null()) if supervised else rows
+    labelled = labelled.sort(EVENT_TIMESTAMP, maintain_order=True)
+    if labelled.is_empty():
         raise TrainingSetError(
-            f"no labelled observation in {empty}: the windows are {windows.train_start:%Y-%m-%d} to {windows.end:%Y-%m-%d}; "
+            "no observation has a known outcome yet; deliver more, or correct label and label_timestamp"
+        )
+    if not plan.by_time:
+        return TrainingRows(labelled, _left_out(observations, as_known_at) if supervised else {})
+    windows = plan.windows(labelled[EVENT_TIMESTAMP], as_known_at=as_known_at)
+    split = labelled.with_columns(windows.expression(EVENT_TIMESTAMP).alias(SPLIT)).filter(pl.col(SPLIT).is_not_null())
+    late = pl.col(LABEL_TIMESTAMP) if LABEL_TIMESTAMP in split.columns else moment + plan.gap
+    kept = split.filter(~windows.too_late(late))
+    inside = observations.filter(windows.expression(EVENT_TIMESTAMP).is_not_null())
+    left_out = _left_out(inside, as_known_at) if supervised else {}
+    return TrainingRows(kept, left_out | {GAP: split.height - kept.height})
+
+
+def refuse_empty_splits(frame: pl.DataFrame) -> None:
+    """Raise `TrainingSetError` for a training set of which a split has no row."""
+    if empty := [name for name in SPLITS if not (frame[SPLIT] == name).any()]:
+        first, last = frame[EVENT_TIMESTAMP].min(), frame[EVENT_TIMESTAMP].max()
+        raise TrainingSetError(
+            f"no labelled observation in {empty}: the rows are from {first:%Y-%m-%d} to {last:%Y-%m-%d}; "
             "deliver more days or declare a shorter split"
         )
-    return TrainingRows(labelled, counts, observed.unlabelled(split.collect(), as_known_at))
 
 
-def training_suite(table: str, schema: Mapping[str, pl.DataType], *, key: Sequence[str]) -> Suite:
+def _left_out(inside: pl.LazyFrame, as_known_at: datetime) -> dict[str, int]:
+    """Count observations without a usable label, by reason."""
+    counts = observed.unlabelled(inside.collect(), as_known_at)
+    return {f"outcome {reason}": count for reason, count in counts.items()}
+
+
+def training_suite(
+    table: str, schema: Mapping[str, pl.DataType], *, key: Sequence[str], supervised: bool = True
+) -> Suite:
     """Return the suite of a training set: valid labels, unique keys, no column without a value, all three splits."""
     plain = [name for name in schema if name not in (LABEL, LABEL_TIMESTAMP, SPLIT)]
     some = {"mostly": 0.001}  # a column that is never filled is a broken join, not a feature
+    labels = [Expectation("expect_column_values_to_not_be_null", {"column": LABEL})] if supervised else []
     return suite_for(
         table,
         (),
         extra=[
-            Expectation("expect_column_values_to_not_be_null", {"column": LABEL}),
+            *labels,
             Expectation("expect_column_distinct_values_to_be_in_set", {"column": SPLIT, "value_set": list(SPLITS)}),
             Expectation("expect_column_unique_value_count_to_be_between", {"column": SPLIT, "min_value": len(SPLITS)}),
             Expectation("expect_compound_columns_to_be_unique", {"column_list": [*key, EVENT_TIMESTAMP]}),

@@ -25,6 +25,11 @@ class Span:
             raise ValueError(f"{text!r} is not a span of time; write a number and d, w or mo, such as 8mo")
         return cls(int(match[1]), match[2])
 
+    @property
+    def length(self) -> timedelta:
+        """Return it as a length of time; a month counts as 30 days."""
+        return timedelta(days=self.count * {"mo": 30, "w": 7, "d": 1}[self.unit])
+
     def before(self, moment: datetime) -> datetime:
         """Return the moment one span earlier; a month before 31 March is the last day of February."""
         if self.unit == "mo":
