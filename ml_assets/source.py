@@ -7,6 +7,8 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.resources.scaffolder import ExampleScaffolder
+
 ColumnType = Literal["Int64", "Float64", "String", "Boolean", "Date", "Datetime"]
 # Fields that the contract takes over under the same name.
 READING = (
@@ -46,6 +48,7 @@ class Cleaning(dg.Model, dg.Resolvable):
     expectations: Sequence[Mapping[str, Any]] = Field(default=(), description="Great Expectations: {type, kwargs}")
 
 
+@dg.scaffold_with(ExampleScaffolder)
 class Source(dg.Component, dg.Model, dg.Resolvable):
     """The contract of one table from outside.
 
