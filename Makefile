@@ -4,10 +4,11 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup packages demo ui test check bench screenshots lock clean distclean
+.PHONY: help setup packages demo ui test check bench autogluon screenshots lock clean distclean
 
 VENV := .venv
 BIN := $(VENV)/bin
+AUTOGLUON := .venv-autogluon
 PYTHON ?= $(shell for name in python3.11 python3 python; do "$$name" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && command -v "$$name" && break; done)
 UI ?= 1
 ONLY ?=
@@ -69,6 +70,10 @@ check: setup ## lint, format, types, and the rules of the rooms
 bench: setup ## measure against a plain script (ONLY=name for one)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
+autogluon: setup ## make the environment of AutoGluon, the peer of ONLY=quality, in .venv-autogluon
+	@"$(PYTHON)" -m venv --clear $(AUTOGLUON)
+	@$(BIN)/uv pip install --quiet --python $(AUTOGLUON)/bin/python "autogluon.tabular[lightgbm,catboost,xgboost]==1.6.3"
+
 screenshots: setup ## take the README's pictures from the running UI
 	@$(BIN)/python scripts/screenshots.py
 
@@ -84,5 +89,5 @@ clean: ## remove what was generated, keep the recorded sample
 	@rm -rf .telemetry .nux .logs_queue logs storage history schedules
 
 distclean: clean ## remove the environment and the caches as well
-	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build
+	@rm -rf $(VENV) $(AUTOGLUON) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

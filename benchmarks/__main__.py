@@ -21,6 +21,7 @@ from benchmarks import (
     lifecycle,
     online,
     online_increment,
+    quality,
     results,
     step_overhead,
     training_set,
@@ -39,6 +40,7 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "larger_than_memory": larger_than_memory.bench,
     "online": online.bench,
     "online_increment": online_increment.bench,
+    "quality": quality.bench,
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
 }

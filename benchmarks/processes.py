@@ -34,9 +34,17 @@ class Done:
     seconds: float
 
 
-def python(arguments: Sequence[str], *, root: Path, log: Path, at_most: float | None = None) -> Done:
+def python(
+    arguments: Sequence[str],
+    *,
+    root: Path,
+    log: Path,
+    at_most: float | None = None,
+    executable: str = sys.executable,
+) -> Done:
     """Run `python …` in the project at `root`, whose code it imports, for `at_most` seconds; its stderr goes to `log`.
 
+    `executable` is the Python of another environment.
     Raises `BenchError` with the last lines when it fails, `CutOffError` when time or memory was not enough.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +52,7 @@ def python(arguments: Sequence[str], *, root: Path, log: Path, at_most: float | 
         started = time.perf_counter()
         try:
             done = subprocess.run(
-                [sys.executable, *arguments],
+                [executable, *arguments],
                 cwd=root,
                 env=environment(root),
                 stdout=subprocess.PIPE,

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runner import Limit, Measured, Outcome, details
+from benchmarks.runner import JUDGED_DETAILS, Limit, Measured, Outcome, details
 
-UNITS = {"ratio": "", "seconds": " s", "memory": " GB"}
+UNITS = {"ratio": "", "seconds": " s", "memory": " GB", "losses": " losses"}
 PACKAGES = ("dagster", "polars", "feast", "duckdb", "mlflow", "evidently", "scikit-learn", "xgboost", "ml_assets")
 
 
@@ -50,7 +50,7 @@ def _further(outcome: Outcome) -> dict[str, Any]:
     """Return what only some benches have: the judged number where it is no time, further limits, remarks."""
     bench = outcome.bench
     told: dict[str, Any] = {}
-    if bench.judged == "memory":
+    if bench.judged in JUDGED_DETAILS:
         told["judged_value"] = round(outcome.judged_value, 4)
     if bench.limits:
         told["limits"] = [asdict(limit) | {"found": round(value, 4)} for limit, value in outcome.limits.items()]
@@ -123,8 +123,8 @@ def _row(outcome: Outcome, judge: bool) -> tuple[str, ...]:
         return bench.name, "", "", "", "", target, results, "FAILED"
     low, high = outcome.spread
     said = _said(outcome.judged_value <= bench.target, judge)
-    if bench.judged == "memory":
-        said = f"{outcome.judged_value:.2f} GB {said}"
+    if bench.judged in JUDGED_DETAILS:
+        said = f"{outcome.judged_value:.4g}{UNITS[bench.judged]} {said}"
     ours, theirs = _seconds(outcome.ours_seconds), _seconds(outcome.theirs_seconds)
     return bench.name, ours, theirs, f"{outcome.ratio:.3f}", f"{low:.3f}–{high:.3f}", target, results, said
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-Judged = Literal["ratio", "seconds", "memory"]
+Judged = Literal["ratio", "seconds", "memory", "losses"]
 PEAK = "peak_gb"  # the detail that a bench judged by memory needs
+LOSSES = "losses"  # and the one that a bench judged by losses needs
+JUDGED_DETAILS: Mapping[str, str] = {"memory": PEAK, "losses": LOSSES}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Bench:
     """Two arms, how their results are compared, and what is aimed at.
 
     `target` is the highest acceptable ratio ours/theirs; when `judged` is "seconds" our highest acceptable median, when
-    it is "memory" our highest acceptable `peak_gb` of any round. All `limits` must hold as well.
+    it is "memory" our highest acceptable `peak_gb` of any round, when it is "losses" of `losses`. All `limits` must hold as well.
     `rounds` is the number of rounds unless the caller says otherwise. With `warm_up` the runs whose results are
     compared are not timed; without, they are the first round. `notes` says what is and is not measured.
     """
@@ -120,8 +122,8 @@ class Outcome:
     @property
     def judged_value(self) -> float:
         """Return the number that the target is about."""
-        if self.bench.judged == "memory":
-            return max(run.details[PEAK] for run in self.ours)
+        if detail := JUDGED_DETAILS.get(self.bench.judged):
+            return max(run.details[detail] for run in self.ours)
         return self.ratio if self.bench.judged == "ratio" else self.ours_seconds
 
     @property
