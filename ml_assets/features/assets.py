@@ -1,7 +1,8 @@
 """The feature store in Dagster: feature views as daily tables, and a problem's training set from Feast."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from ml_assets.resources.code import code_version, load
 from ml_assets.resources.evidence import check_result, check_specs, show
 from ml_assets.resources.partitions import daily, of_run, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource
+from ml_assets.resources.scaffolder import ExampleScaffolder
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
@@ -31,6 +33,10 @@ class View(dg.Model, dg.Resolvable):
         description="dotted path of a function from a Polars lazy frame of `source` to the view's rows"
     )
     source: str = Field(description="the table it is computed from, such as clean/flights")
+    uses: Sequence[str] = Field(
+        default=(),
+        description="further tables of the same days that `compute` takes, as keyword arguments: clean/weather as clean_weather",
+    )
     entity: Sequence[str] = Field(description="join key columns")
     lookback_days: int = Field(default=0, description="days of `source` before a day on which the day's rows depend")
     partitioned: bool = True
@@ -40,6 +46,7 @@ class View(dg.Model, dg.Resolvable):
     expectations: Sequence[Mapping[str, Any]] = Field(default=(), description="Great Expectations: {type, kwargs}")
 
 
+@dg.scaffold_with(ExampleScaffolder)
 class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
     """Feature views as assets.
 
@@ -90,7 +97,7 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
     @dg.asset(
         key=table.split("/"),
         description=view.description,
-        deps=[upstream(view.source, lookback=view.lookback_days)],
+        deps=[upstream(read, lookback=view.lookback_days) for read in (view.source, *view.uses)],
         group_name=keys.FEATURE_STORE,
         owners=list(component.owners),
         kinds={"polars", "feast"},
@@ -111,8 +118,8 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
         store, repo, now = lake.open(), feature_store.declared(), clock.open().now()
         partitions = of_run(context) if view.partitioned else None
         sources = _with_lookback(partitions, view.lookback_days)
-        source = store.scan(view.source, sources)
-        frame = compute_view(load(view.compute), source, time_zone=component.time_zone)
+        tables = {read: store.scan(read, sources) for read in (view.source, *view.uses)}
+        frame = compute_view(_compute(view, tables), tables[view.source], time_zone=component.time_zone)
         declaration = declaration_verdict(view.name, frame, repo.views.get(view.name), entity=view.entity)
         written = write_checked(
             store,
@@ -121,12 +128,12 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
             view_suite(table, view.entity, view.expectations),
             now=now,
             partitions=partitions,
-            inputs={view.source: store.version(view.source, sources)},
+            inputs={read: store.version(read, sources) for read in tables},
             code_version=version,
             besides=[declaration],
         )
         fresh, freshness = _freshness(view, store, now=now)
-        page = _page(view, repo, _of(frame, partitions), source) | {"freshness": fresh}
+        page = _page(view, repo, _of(frame, partitions), tables) | {"freshness": fresh}
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, partitions, page),
             check_results=[
@@ -176,15 +183,21 @@ def _freshness(view: View, store: Any, *, now: datetime) -> tuple[str, list[dg.A
     return found.reason(), [result]
 
 
-def _page(view: View, repo: Any, frame: Any, source: Any) -> dict[str, Any]:
+def _compute(view: View, tables: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the view's function of its source alone, with the tables that it uses."""
+    function = load(view.compute)
+    return partial(function, **{keys.sql_name(used): tables[used] for used in view.uses}) if view.uses else function
+
+
+def _page(view: View, repo: Any, frame: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the asset's page shows of the view and of the rows of this run."""
     from ml_assets.features import catalog
     from ml_assets.preparation.writing import PARTITION
 
     features = catalog.features_of(frame, view.entity)
-    found = catalog.lineage(load(view.compute), source, features, view.entity)
+    found = _lineages(view, tables, features)
     pages = catalog.page(repo, view.name, frame, features)
-    pages["lineage"] = catalog.lineage_table(repo, view.name, view.source, found)
+    pages["lineage"] = "\n\n".join(catalog.lineage_table(repo, view.name, read, of) for read, of in found.items())
     told = repo.views[view.name].descriptions if view.name in repo.views else {}
     columns = {name: str(dtype) for name, dtype in frame.schema.items() if name != PARTITION}
     return {
@@ -193,11 +206,29 @@ def _page(view: View, repo: Any, frame: Any, source: Any) -> dict[str, Any]:
         **{title: dg.MetadataValue.md(text) for title, text in pages.items()},
         COLUMN_LINEAGE: dg.TableColumnLineage(
             {
-                feature: [dg.TableColumnDep(dg.AssetKey(view.source.split("/")), column) for column in read]
-                for feature, read in found.columns.items()
+                feature: [
+                    dg.TableColumnDep(dg.AssetKey(read.split("/")), column)
+                    for read, of in found.items()
+                    for column in of.columns.get(feature, ())
+                ]
+                for feature in found[view.source].columns
             }
         ),
     }
+
+
+def _lineages(view: View, tables: Mapping[str, Any], features: Sequence[str]) -> dict[str, Any]:
+    """Return, for each table that the view reads, its columns behind each feature; the other tables are empty meanwhile."""
+    from ml_assets.features import catalog
+
+    def of(read: str) -> Any:
+        def compute(noting: Any) -> Any:
+            given = {name: table.clear() for name, table in tables.items()} | {read: noting}
+            return _compute(view, given)(given[view.source])
+
+        return catalog.lineage(compute, tables[read], features, view.entity)
+
+    return {read: of(read) for read in tables}
 
 
 def _of(frame: Any, partitions: Sequence[str] | None) -> Any:
