@@ -16,13 +16,21 @@ from ml_assets.check.shape import Declared
 from ml_assets.check.tables import Tables, attempt
 from ml_assets.features.on_demand import with_request_features
 from ml_assets.features.point_in_time import ViewJoin, point_in_time_join
-from ml_assets.preparation.observations import LABEL, LABEL_TIMESTAMP, query
+from ml_assets.preparation.observations import LABEL, LABEL_TIMESTAMP, Label, observed
+from ml_assets.preparation.writing import PARTITION
 from ml_assets.quality.errors import nearest
 
 if TYPE_CHECKING:
     from ml_assets.features.compiled import CompiledRepo, CompiledService
 
 Schema = Mapping[str, pl.DataType]
+LABELS: Mapping[str, Label] = {
+    "probability": "binary",
+    "probabilities": "classes",
+    "value": "number",
+    "cluster": "none",
+}
+"""What the label must be, by what the task answers with."""
 QUERY: Keys = ("observations", "query")
 MISSING = re.compile(
     r"unable to find column \"(?P<name>[^\"]+)\"|(?P<sql>\w+) column found; |column not found: (?P<other>\w+)"
@@ -36,11 +44,11 @@ def problem_faults(found: Declared, tables: Tables, repo: CompiledRepo | None) -
     yield from common.days(found, problem.days)
     for field in ("monitoring", "retrain"):
         yield from common.cron(found, (field, "cron"), getattr(problem, field).cron)
-    observed = yield from _observed(found, problem, tables)
+    seen = yield from _observed(found, problem, tables)
     yield from _views(found, problem, tables)
-    if observed is not None:
-        yield from _observation_columns(found, problem, observed)
-        yield from _feature_columns(found, problem, observed, tables, repo)
+    if seen is not None:
+        yield from _observation_columns(found, problem, seen)
+        yield from _feature_columns(found, problem, seen, tables, repo)
     elif repo is not None:
         yield from _service(found, problem, repo)
 
@@ -73,9 +81,14 @@ def _observed(found: Declared, problem: Any, tables: Tables) -> Generator[Fault,
     return result
 
 
-def _columns(problem: Any, frames: Mapping[str, Any]) -> dict[str, pl.DataType]:
-    """Return the columns of the query's result, checked as observations are."""
-    return dict(query(problem.observations.query, frames).collect_schema())
+def _columns(problem: Any, frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataType]:
+    """Return the columns of the query's result, checked as observations are; the first table's rows have a day."""
+    label = LABELS[problem.task.plain().output]
+    by_day, first = bool(problem.days), keys.sql_name(problem.observations.tables[0])
+    if by_day:
+        frames = {**frames, first: frames[first].with_columns(pl.lit(None, dtype=pl.String).alias(PARTITION))}
+    result = observed(problem.observations.query, frames, by_day=by_day, supervised=label != "none", label=label)
+    return {name: dtype for name, dtype in result.collect_schema().items() if name != PARTITION}
 
 
 def _refused_query(found: Declared, message: str, frames: Mapping[str, pl.LazyFrame]) -> Iterator[Fault]:
@@ -89,15 +102,15 @@ def _refused_query(found: Declared, message: str, frames: Mapping[str, pl.LazyFr
     yield from common.no_column(found, QUERY, name, dict.fromkeys(sorted(known)), of=f"table {', '.join(frames)}")
 
 
-def _observation_columns(found: Declared, problem: Any, observed: Schema) -> Iterator[Fault]:
+def _observation_columns(found: Declared, problem: Any, seen: Schema) -> Iterator[Fault]:
     """Yield columns that are named elsewhere and that the query does not give."""
     of = "the observations"
-    yield from common.columns(found, ("observations", "key"), problem.observations.key, observed, of=of)
+    yield from common.columns(found, ("observations", "key"), problem.observations.key, seen, of=of)
     if problem.features:
-        yield from common.columns(found, ("features", "ignore"), problem.features.ignore, observed, of=of)
+        yield from common.columns(found, ("features", "ignore"), problem.features.ignore, seen, of=of)
     group = getattr(problem.split, "group", None)
-    if group and group not in observed:
-        yield from common.no_column(found, ("split", "group"), group, observed, of=of)
+    if group and group not in seen:
+        yield from common.no_column(found, ("split", "group"), group, seen, of=of)
 
 
 # -- the feature store -------------------------------------------------------------------------------------------------
@@ -113,13 +126,13 @@ def _views(found: Declared, problem: Any, tables: Tables) -> Iterator[Fault]:
 
 
 def _feature_columns(
-    found: Declared, problem: Any, observed: Schema, tables: Tables, repo: CompiledRepo | None
+    found: Declared, problem: Any, seen: Schema, tables: Tables, repo: CompiledRepo | None
 ) -> Iterator[Fault]:
     """Yield what does not fit between observations and features, and names that are no column of the two together."""
-    known: Schema | None = _without_outcome(observed)
+    known: Schema | None = _without_outcome(seen)
     service = (yield from _service(found, problem, repo)) if repo is not None else None
     if problem.features and problem.features.service:
-        known = (yield from _joined(found, observed, tables, service)) if service else None
+        known = (yield from _joined(found, seen, tables, service)) if service else None
     if known is None:
         return  # what the service gives cannot be told, so no name can be called unknown
     of = "observations and features"
@@ -153,7 +166,7 @@ def _service(found: Declared, problem: Any, repo: CompiledRepo) -> Generator[Fau
 
 
 def _joined(
-    found: Declared, observed: Schema, tables: Tables, service: CompiledService
+    found: Declared, seen: Schema, tables: Tables, service: CompiledService
 ) -> Generator[Fault, None, Schema | None]:
     """Join observations and features, without a row, by the join itself; return the columns, None when it refuses."""
     frames = _frames(tables, {keys.feature_view(view): view for view in service.views})
@@ -171,7 +184,7 @@ def _joined(
         )
         for view in service.declared
     ]
-    rows = pl.DataFrame(schema=_without_outcome(observed))
+    rows = pl.DataFrame(schema=_without_outcome(seen))
     result = attempt(lambda: with_request_features(point_in_time_join(rows, joins), service.on_demand))
     if not isinstance(result, str):
         return dict(result.schema)
@@ -186,5 +199,5 @@ def _frames(tables: Tables, names: Mapping[str, str]) -> dict[str, pl.LazyFrame]
     return there if len(there) == len(found) else None
 
 
-def _without_outcome(observed: Schema) -> dict[str, pl.DataType]:
-    return {name: dtype for name, dtype in observed.items() if name not in (LABEL, LABEL_TIMESTAMP)}
+def _without_outcome(seen: Schema) -> dict[str, pl.DataType]:
+    return {name: dtype for name, dtype in seen.items() if name not in (LABEL, LABEL_TIMESTAMP)}

@@ -67,12 +67,19 @@ def observe(
     else:
         frames = {keys.sql_name(table): _scan(lake, table, partitions) for table in tables[1:]}
         frames[keys.sql_name(tables[0])] = lake.scan(tables[0], partitions, partition_column=PARTITION)
-        sql = _with_partition(sql, frames)
-    frame = query(sql, frames, supervised=supervised, label=label).collect()
+    by_day = partitions is not None
+    frame = observed(sql, frames, by_day=by_day, supervised=supervised, label=label).collect()
     if partitions is not None:
         frame = frame.select(PARTITION, pl.all().exclude(PARTITION))
     _refuse_infinite(frame)
     return _ordered(frame)
+
+
+def observed(
+    sql: str, frames: Mapping[str, pl.LazyFrame], *, by_day: bool, supervised: bool = True, label: Label = "binary"
+) -> pl.LazyFrame:
+    """Run the declared SQL as `observe` does; with `by_day` the column `_partition` of one frame is carried through it."""
+    return query(_with_partition(sql, frames) if by_day else sql, frames, supervised=supervised, label=label)
 
 
 def _executed(sql: str, tables: Mapping[str, pl.LazyFrame]) -> tuple[pl.LazyFrame, pl.Schema]:
