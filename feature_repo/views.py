@@ -158,6 +158,24 @@ aircraft_history = feature_view(
     {"kind": "history"},
 )
 
+airport_profile = feature_view(
+    "airport_profile",
+    [dest],
+    timedelta(days=7),
+    "Traffic, delays and weather of the airport's flights in the last four weeks, beside those of all airports of arrival.",
+    {
+        "airport_departures_per_day_28d": "Departures to it, a day.",
+        "airport_distance_mean_28d": "Mean distance of its flights, miles.",
+        "airport_cancelled_above_28d": "Share of its flights that were cancelled, less that of all, -1 to 1.",
+        "airport_arr_late_above_28d": "Share of late arrivals, less that of all, -1 to 1.",
+        "airport_arr_delay_above_28d": "Mean arrival delay, less that of all, minutes.",
+        "airport_arr_delay_spread_above_28d": "Standard deviation of the arrival delay, less that of all, minutes.",
+        "airport_poor_weather_above_28d": "Share of its flights that left in rain, snow or poor sight, less that of all, -1 to 1.",
+        "airport_wind_above_28d": "Mean wind when its flights left, less that of all, mph.",
+    },
+    {"kind": "profile"},
+)
+
 aircraft_spec = feature_view(
     "aircraft_spec",
     [aircraft],

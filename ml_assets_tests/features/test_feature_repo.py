@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from polars.testing import assert_frame_equal
 
 from ml_assets.defs.flights.feature_views import compute as computing
@@ -118,10 +119,10 @@ def test_a_view_that_is_no_longer_declared_is_removed(repo: Path) -> None:
     (repo / "services.py").write_text(services)
     with pytest.raises(FeatureError, match=r"'aircraft_seats' \(Float64\) is gone, but .* \(problem flight_delay\)"):
         apply(repo)
-    (repo / "services.py").write_text(services.replace(SERVICE, "flight_delay_v3"))
+    (repo / "services.py").write_text(services.replace(SERVICE, "flight_delay_v3").replace("delay_v1", "delay_v2"))
     assert apply(repo)
     assert "aircraft_spec" not in view_schemas(repo)
-    assert len(view_schemas(repo)) == 6
+    assert len(view_schemas(repo)) == 7
 
 
 def test_the_lake_is_taken_from_the_environment(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +143,13 @@ def test_the_lake_is_taken_from_the_environment(repo: Path, monkeypatch: pytest.
 
 def test_declarations_fit_what_is_computed(applied: Path) -> None:
     text = dict.fromkeys(["origin", "dest", "carrier", "tailnum"], pl.String)
-    measured = dict.fromkeys([*computing.MEASURED, "dep_delay", "arr_delay", "seats", "year"], pl.Float64)
-    times = dict.fromkeys(["departed_at", "arrived_at", "observed_at", "landed_at"], TIME)
-    source = pl.LazyFrame(schema=text | measured | times)
+    numbers = [*computing.MEASURED, "dep_delay", "arr_delay", "distance", "seats", "year"]
+    measured = dict.fromkeys(numbers, pl.Float64)
+    times = dict.fromkeys(["scheduled_departure", "departed_at", "arrived_at", "observed_at", "landed_at"], TIME)
+    source = pl.LazyFrame(schema=text | measured | times | {"cancelled": pl.Boolean})
+    beside = {"airport_profile": {"clean_weather": source}}
     for name, declared in view_schemas(applied).items():
-        computed = dict(getattr(computing, name)(source).collect_schema())
+        computed = dict(getattr(computing, name)(source, **beside.get(name, {})).collect_schema())
         assert computed.pop("event_timestamp") == computed.pop("created_timestamp") == TIME
         assert computed == {**declared.keys, **declared.features}, name
 
@@ -160,6 +163,17 @@ def test_request_time_features_are_declared_with_units_and_what_they_read(applie
     assert "departure_context" not in service.views
 
 
+def test_each_problem_has_a_service_and_one_that_asks_for_what_is_declared(applied: Path) -> None:
+    services = applied_repo(applied).services
+    for path in sorted((ROOT / "ml_assets" / "defs" / "flights").glob("*/defs.yaml")):
+        declared = yaml.safe_load(path.read_text().split("\n---")[0])
+        if declared["type"] == "ml_assets.MlProblem":
+            problem = declared["attributes"]
+            service = services[problem["features"]["service"]]
+            assert sorted(service.views) == sorted(problem["features"]["views"]), path
+            assert service.tags["problem"] == problem["name"], path
+
+
 def test_every_view_and_feature_is_described_and_owned(applied: Path) -> None:
     from feast import FeatureStore
 
@@ -171,7 +185,10 @@ def test_every_view_and_feature_is_described_and_owned(applied: Path) -> None:
 
 
 def test_unknown_services_and_places_are_refused_by_name(applied: Path, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"no feature service 'flight_delay_v9' .* it has \['flight_delay_v2'\]"):
+    with pytest.raises(
+        FeatureError,
+        match=r"no feature service 'flight_delay_v9' .* it has \['airport_segments_v1', 'arrival_delay_v1', '",
+    ):
         historical_features(applied, "flight_delay_v9", observed(1))
     with pytest.raises(FeatureError, match=r"is no Feast repository: it has no feature_store.yaml"):
         apply(tmp_path)

@@ -7,6 +7,7 @@ moment of prediction holds only what had happened. `created_timestamp` is when t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import time, timedelta
 
 import polars as pl
 
@@ -14,6 +15,12 @@ from ml_assets.defs.flights.sources.cleaning import LATE_AFTER
 
 EVENT, CREATED = "event_timestamp", "created_timestamp"
 MEASURED = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+ZONE, LAST_MINUTE = "America/New_York", time(23, 59)  # when the days of the airport profile end
+PROFILE_DAYS, FEW = 28, 30  # with so few flights, half of what is told of an airport is what is true of all
+# No recorded departure is later than a day (the cleaning's limit): after that a flight without one is known to be cancelled.
+CANCELLED_AFTER = timedelta(hours=24)
+BESIDE = ("dest", "until", "first", "landed_at")  # columns of the sums that are none
+POOR_VISIBILITY = 3  # miles; below it, visual flight is not allowed in controlled airspace (14 CFR 91.155)
 
 
 def origin_weather(clean_weather: pl.LazyFrame) -> pl.LazyFrame:
@@ -90,6 +97,131 @@ def aircraft_spec(raw_planes: pl.LazyFrame) -> pl.LazyFrame:
         pl.col("year").cast(pl.Float64).alias("aircraft_year_built"),
         pl.col("landed_at").alias(CREATED),
     )
+
+
+def airport_profile(clean_flights: pl.LazyFrame, *, clean_weather: pl.LazyFrame) -> pl.LazyFrame:
+    """Return traffic, delays and weather of each destination's flights in the 28 days up to the end of each.
+
+    One row per destination and local day, at 23:59. Delays, cancellations and weather are told as what they lie above those of all
+    destinations in the same days, so that a bad month makes no airport look bad, and drawn to zero where flights are
+    few. Weather is the last report from the airport of departure when the flight left: share of departures with less
+    than 3 miles of visibility or with rain or snow, and wind in mph. Where the table begins, the window is shorter.
+    """
+    return _profile(_trailing(_sums_by_day(_happenings(clean_flights, clean_weather)))).sort(EVENT, "dest")
+
+
+def _happenings(flights: pl.LazyFrame, weather: pl.LazyFrame) -> pl.LazyFrame:
+    """Return departures, arrivals and cancellations to `dest`, each at the moment when it was known, in whole numbers.
+
+    Whole numbers, so that sums are exact: a day made alone then has the same bits as a day made with others.
+    """
+    landed = pl.max_horizontal("landed_at", "weather_landed_at")
+    poor = (pl.col("visib") < POOR_VISIBILITY) | (pl.col("precip") > 0)
+    left = _with_weather(flights.filter(pl.col("departed_at").is_not_null()), weather).select(
+        "dest",
+        landed.alias("landed_at"),
+        pl.col("departed_at").alias(EVENT),
+        distance=pl.col("distance").round().cast(pl.Int64),
+        poor_weather=poor.cast(pl.Int64),
+        wind=(pl.col("wind_speed") * 1000).round().cast(pl.Int64),
+    )
+    came = flights.filter(pl.col("arrived_at").is_not_null()).select(
+        "dest", "landed_at", pl.col("arrived_at").alias(EVENT), delay=pl.col("arr_delay").cast(pl.Int64)
+    )
+    known = pl.col("scheduled_departure") + CANCELLED_AFTER
+    dropped = flights.filter(pl.col("cancelled")).select(
+        "dest", "landed_at", known.alias(EVENT), cancelled=pl.lit(1, pl.Int64)
+    )
+    return pl.concat([left, came, dropped], how="diagonal")
+
+
+def _with_weather(departed: pl.LazyFrame, weather: pl.LazyFrame) -> pl.LazyFrame:
+    observed = weather.select(
+        "origin", "observed_at", "visib", "precip", "wind_speed", pl.col("landed_at").alias("weather_landed_at")
+    )
+    return departed.sort("departed_at").join_asof(
+        observed.sort("observed_at"),
+        left_on="departed_at",
+        right_on="observed_at",
+        by="origin",
+        tolerance="3h",
+        check_sortedness=False,
+    )
+
+
+def _sums_by_day(happenings: pl.LazyFrame) -> pl.LazyFrame:
+    """Return counts and sums per destination and local day on which it happened."""
+    day = pl.col(EVENT).dt.convert_time_zone(ZONE).dt.date().alias("day")
+    return happenings.group_by("dest", day).agg(
+        pl.col("landed_at").max(),
+        departures=pl.col("distance").count(),
+        distance=pl.col("distance").sum(),
+        weather_known=pl.col("poor_weather").count(),
+        poor_weather=pl.col("poor_weather").sum(),
+        wind_known=pl.col("wind").count(),
+        wind=pl.col("wind").sum(),
+        arrivals=pl.col("delay").count(),
+        delay=pl.col("delay").sum(),
+        delay_squared=(pl.col("delay") ** 2).sum(),
+        late=(pl.col("delay") > LATE_AFTER).sum(),
+        cancelled=pl.col("cancelled").sum(),
+        flights=pl.col("distance").count() + pl.col("cancelled").count(),
+    )
+
+
+def _trailing(days: pl.LazyFrame) -> pl.LazyFrame:
+    """Add up, for each destination and day, that day and the 27 before; `days` counts those that the table has."""
+    reached = days.with_columns(
+        first=pl.col("day").min(), last=pl.col("day").max(), ahead=pl.int_ranges(0, PROFILE_DAYS)
+    ).explode("ahead")
+    until = pl.col("day").dt.offset_by(pl.format("{}d", pl.col("ahead"))).alias("until")
+    return (
+        reached.with_columns(until)
+        .filter(pl.col("until") <= pl.col("last"))
+        .group_by("dest", "until")
+        .agg(
+            pl.all().exclude(*BESIDE, "day", "ahead", "last").sum(), pl.col("landed_at").max(), pl.col("first").first()
+        )
+        .with_columns(days=((pl.col("until") - pl.col("first")).dt.total_days() + 1).clip(upper_bound=PROFILE_DAYS))
+    )
+
+
+def _profile(sums: pl.LazyFrame) -> pl.LazyFrame:
+    moment = pl.col("until").dt.combine(LAST_MINUTE).dt.replace_time_zone(ZONE).dt.convert_time_zone("UTC")
+    totals = pl.all().exclude(*BESIDE, "days").sum().over("until").name.suffix("_all")
+    flown = pl.col("departures") > 0
+    return sums.with_columns(totals).select(
+        "dest",
+        moment.alias(EVENT),
+        airport_departures_per_day_28d=pl.col("departures") / pl.col("days"),
+        airport_distance_mean_28d=pl.when(flown).then(pl.col("distance") / pl.col("departures")),
+        airport_cancelled_above_28d=_above("cancelled", "flights"),
+        airport_arr_late_above_28d=_above("late", "arrivals"),
+        airport_arr_delay_above_28d=_above("delay", "arrivals"),
+        airport_arr_delay_spread_above_28d=_spread_above(),
+        airport_poor_weather_above_28d=_above("poor_weather", "weather_known"),
+        airport_wind_above_28d=_above("wind", "wind_known") / 1000,
+        created_timestamp=pl.col("landed_at"),
+    )
+
+
+def _above(part: str, whole: str) -> pl.Expr:
+    """Return part / whole less that of all destinations, as if `FEW` more flights had gone as everywhere."""
+    everywhere = pl.col(f"{part}_all") / pl.col(f"{whole}_all")
+    above = (pl.col(part) - pl.col(whole) * everywhere) / (pl.col(whole) + FEW)
+    return pl.when(pl.col(f"{whole}_all") > 0).then(above)
+
+
+def _spread_above() -> pl.Expr:
+    """Return the standard deviation of the arrival delay less that of all destinations, zero where there are no arrivals."""
+
+    def spread(suffix: str) -> pl.Expr:
+        count, delay, squared = (pl.col(f"{name}{suffix}") for name in ("arrivals", "delay", "delay_squared"))
+        return (squared / count - (delay / count) ** 2).clip(lower_bound=0).sqrt()
+
+    count = pl.col("arrivals")
+    above = pl.when(count > 0).then((spread("") - spread("_all")) * count / (count + FEW)).otherwise(0.0)
+    return pl.when(pl.col("arrivals_all") > 0).then(above)
 
 
 def _departures(flights: pl.LazyFrame) -> pl.LazyFrame:
