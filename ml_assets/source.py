@@ -150,7 +150,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
         for field, used in (uses | {"clean.plausible": plausible}).items():
             unknown = [name for name in used if name not in names]
             if unknown:
-                yield f"{field} names {unknown}, which are not among columns {names}"
+                yield f"{field} names {unknown}, which are not among columns {names}; correct the names"
         if [types.get(name) for name in self.day_columns] not in ([], ["Int64"] * 3):
             yield f"day_columns {list(self.day_columns)}: name three Int64 columns, year, month and day, or none"
 

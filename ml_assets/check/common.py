@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
 import polars as pl
@@ -12,7 +11,7 @@ import polars as pl
 from ml_assets.check.documents import Keys
 from ml_assets.check.fault import Fault
 from ml_assets.check.shape import Declared
-from ml_assets.check.tables import Tables, attempt
+from ml_assets.check.tables import Tables, attempt, is_time_zone
 from ml_assets.quality import Expectation, SuiteError
 from ml_assets.quality.errors import nearest
 from ml_assets.quality.rules import DoesNotFit
@@ -48,9 +47,7 @@ def cron(found: Declared, path: Keys, schedule: str) -> Iterator[Fault]:
 
 def time_zone(found: Declared, name: str) -> Iterator[Fault]:
     """Yield a time zone that does not exist."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    if not is_time_zone(name):
         yield from found.fault(
             ("time_zone",), f"no time zone {name!r}", "use an IANA name, such as Europe/Berlin or UTC"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+ORDERS = ("give ", "name ", "use ", "write ")  # how a fix begins
 MOST = 60  # characters of a value that are shown
 
 
@@ -41,10 +42,13 @@ def shown(value: object) -> str:
 
 
 def told(message: str) -> tuple[str, str]:
-    """Split a message of the house, "what is wrong; what to do", into its two parts."""
+    """Split a message of the house, "what is wrong; what to do" or "what is written: what to do", into its two parts."""
     text = " ".join(message.split())
     problem, semicolon, fix = text.rpartition("; ")
-    return (problem, fix) if semicolon else (text, "")
+    if semicolon:
+        return problem, fix
+    problem, colon, fix = text.rpartition(": ")
+    return (f"{problem} does not fit", fix) if colon and fix.startswith(ORDERS) else (text, "")
 
 
 def distinct(faults: Collection[Fault]) -> list[Fault]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
 from dagster.components.core.defs_module import ComponentFileModel
+from dagster.components.resolved.errors import ResolutionException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -121,13 +122,35 @@ def _made(document: Document, model: type[BaseModel]) -> tuple[Any, list[Keys], 
             wrong = dict(_faults(document, (ATTRIBUTES,), model, given, error))
             fresh = [path for path in wrong if path not in without]
             faults += [wrong[path] for path in fresh]
-            if len(fresh) < len(wrong) or not all(_take_out(given, path) for path in fresh):
+            if len(fresh) < len(wrong) or not all(_correct(model, given, path) for path in fresh):
                 return None, without, faults
             without += fresh
 
 
+def _correct(model: type[BaseModel], given: Any, path: Keys) -> bool:
+    """Give a misspelled key its name, or else take the value out; tell whether that could be done."""
+    right = _right_key(model, given, path)
+    if not right:
+        return _take_out(given, path)
+    for part in path[:-1]:
+        given = inside(given, part)
+    given[right] = given.pop(path[-1])
+    return True
+
+
+def _right_key(model: type[BaseModel], given: Any, path: Keys) -> str:
+    """Return the key that a misspelled one stands for: the nearest that is not written; "" when there is none."""
+    known, above = keys(model, given, path[:-1]), given
+    for part in path[:-1]:
+        above = inside(above, part)
+    if not path or not isinstance(above, dict) or path[-1] in known or path[-1] not in above:
+        return ""
+    free = [name for name in known if name not in above]
+    return next(iter(difflib.get_close_matches(str(path[-1]), free, n=1, cutoff=0.6)), "")
+
+
 def _take_out(given: Any, path: Keys) -> bool:
-    """Remove a value from nested mappings and lists, or the nearest one above it; tell whether there was one."""
+    """Remove a member of nested mappings; tell whether that could be done."""
     for part in path[:-1]:
         given = inside(given, part)
     if path and isinstance(given, dict):
@@ -150,7 +173,7 @@ def _rendered(document: Document) -> tuple[Any, dict[Keys, str]]:
             return value
         try:
             return context.resolve_value(value)
-        except dg.DagsterError as error:
+        except ResolutionException as error:
             wrong[path] = f"template {value!r}: {str(error).strip().splitlines()[-1]}; correct it or set what it names"
             return value
 
@@ -168,7 +191,10 @@ def _faults(
     places: dict[Keys, list[ErrorDetails]] = {}
     for item in _nearest_members(given, error.errors(include_url=False)):
         places.setdefault(_path(given, item["loc"]), []).append(item)
+    meant = {(*path[:-1], _right_key(model, given, path)) for path in places}
     for path, items in places.items():
+        if path in meant and items[0]["type"] == "missing":
+            continue  # it is there, misspelled, which is told
         problem, fix = _words(model, given, path, items)
         yield path, document.fault((*above, *_named(given, path, problem)), problem, fix)
 
@@ -232,7 +258,9 @@ def _words(model: type[BaseModel], given: Any, path: Keys, items: Sequence[Error
         value = inside(value, part)
     kinds = [item["type"] for item in items]
     if "extra_forbidden" in kinds:
-        return _unknown(str(path[-1]), keys(model, given, path[:-1]))
+        right = _right_key(model, given, path)
+        known = ", ".join(keys(model, given, path[:-1]))
+        return f"unknown key {path[-1]!r}", f"write {right!r}" if right else f"use one of: {known}"
     if "missing" in kinds:
         return f"key {path[-1]!r} is missing", _add(model, given, path)
     if "literal_error" in kinds:
@@ -243,11 +271,6 @@ def _words(model: type[BaseModel], given: Any, path: Keys, items: Sequence[Error
         item = next(item for item in items if item["type"] in ("value_error", "assertion_error"))
         return told(str(item.get("ctx", {}).get("error") or item["msg"]))
     return _wrong_type(value, kinds, items, keys(model, given, path))
-
-
-def _unknown(key: str, known: Mapping[str, str]) -> tuple[str, str]:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f"unknown key {key!r}", f"write {close[0]!r}" if close else f"use one of: {', '.join(known)}"
 
 
 def _add(model: type[BaseModel], given: Any, path: Keys) -> str:
@@ -288,9 +311,8 @@ def _named(given: Any, path: Keys, problem: str) -> Keys:
         value = inside(value, part)
     words = [word.strip("':,[]{}()") for word in problem.split()]
     for word in words[:4] if isinstance(value, dict) else ():
-        parts = tuple(word.split("."))
-        if _holds(value, parts[0]):
-            return _named(given, (*path, parts[0]), problem.partition(word)[2])
+        if field := next((part for part in word.split(".") if _holds(value, part)), ""):
+            return _named(given, (*path, field), problem.partition(word)[2])
     for number, item in enumerate(value) if isinstance(value, list) else ():
         if isinstance(item, str) and f"'{item}'" in problem:
             return (*path, number) if len(value) > 1 and problem.count("'") == 2 else path

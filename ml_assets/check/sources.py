@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from ml_assets import keys
@@ -18,18 +18,20 @@ def source_faults(found: Declared, tables: Tables) -> Iterator[Fault]:
     source = found.component
     yield from common.owners(found, source.owners)
     yield from common.days(found, source.days)
-    for message in source.problems():
-        path = _place(source, message)
+    told = [(_place(source, message), message) for message in source.problems()]
+    for path, message in told:
         yield from found.refused(path, message)
-    yield from _contract(found, source)
+    yield from _contract(found, source, {path for path, _ in told})
     if source.clean:
         yield from _cleaning(found, source, tables)
 
 
-def _contract(found: Declared, source: Any) -> Iterator[Fault]:
-    """Yield what the reader's contract refuses, column by column."""
-    wrong = False
+def _contract(found: Declared, source: Any, told: Collection[Keys]) -> Iterator[Fault]:
+    """Yield what the reader's contract refuses, column by column, but for what is told already."""
+    wrong = bool(told)
     for number, column in enumerate(source.columns):
+        if ("columns", number) in told:
+            continue
         problem = attempt(source.model_copy(update={"columns": [column]}).contract)
         if isinstance(problem, str):
             wrong = True
@@ -58,11 +60,25 @@ def _place(source: Any, message: str) -> Keys:
     """Return the field that a message of `Source.problems` is about: it is its first word."""
     words = message.replace(":", " ").replace(",", " ").split()
     field = tuple(words[0].split("."))
+    names = [column.name for column in source.columns]
     if field == ("column",):
-        return ("columns", [column.name for column in source.columns].index(words[1]))
+        return ("columns", names.index(words[1]))
+    if field == ("columns",):
+        return ("columns", next(number for number, name in enumerate(names) if name in names[:number]))
     if field == ("clean", "plausible") and words[1] in source.clean.plausible:
         return (*field, words[1])
-    return field
+    return (*field, *_member(source, field, message))
+
+
+def _member(source: Any, field: Keys, message: str) -> Keys:
+    """Return the first member of a field that a message calls unknown."""
+    value = source
+    for part in field:
+        value = getattr(value, str(part), None)
+    unknown = message.partition(", which are not")[0] if ", which are not" in message else ""
+    members = list(value.items()) if isinstance(value, dict) else list(enumerate(value or ()))
+    names = {place: place if isinstance(value, dict) else item for place, item in members}
+    return next(((place,) for place, name in names.items() if f"'{name}'" in unknown), ())
 
 
 def shared_folders(declarations: Sequence[Declared]) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, update_wrapper
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 
@@ -127,7 +128,8 @@ class Tables:
         source = self.frame(view.source)
         if source is None:
             return Outcome()
-        zone = "UTC" if ("time_zone",) in bundle.without else bundle.component.time_zone
+        zone = bundle.component.time_zone
+        zone = zone if is_time_zone(zone) else "UTC"  # it is told elsewhere
         found = self._run(
             view.compute,
             source,
@@ -155,6 +157,15 @@ class Tables:
         if not isinstance(found, str):
             return Outcome(found)
         return Outcome(message=f"{path} fails on a table without rows: {found}; correct it, a day may be empty")
+
+
+def is_time_zone(name: str) -> bool:
+    """Tell whether there is a time zone of that name."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _without_partition(schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
