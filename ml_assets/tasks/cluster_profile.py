@@ -22,7 +22,16 @@ class Difference(NamedTuple):
     """What sets a cluster apart in one feature: how much, in standard deviations of all rows, and in words."""
 
     strength: float
+    more: bool
     words: str
+
+    @property
+    def rank(self) -> tuple[float, bool]:
+        """What the strongest is found by; of two values of a category that are as strong, the more frequent is told."""
+        return round(self.strength, 9), self.more
+
+
+NOTHING = Difference(LEAST, True, "")
 
 
 class _Column(NamedTuple):
@@ -47,7 +56,7 @@ def profile(frame: pl.DataFrame, clusters: np.ndarray) -> list[str]:
     found: list[dict[str, Difference]] = [{} for _ in names]
     for column in _columns(frame):
         for known, difference in zip(found, _differences(column, place, len(names)), strict=True):
-            if difference and difference.strength > known.get(column.name, Difference(LEAST, "")).strength:
+            if difference and difference.rank > known.get(column.name, NOTHING).rank:
                 known[column.name] = difference
     rows = np.bincount(place, minlength=len(names))
     sentences = [_sentence(*one, frame.height) for one in zip(names, rows, found, strict=True)]
@@ -96,7 +105,7 @@ def _differences(column: _Column, place: np.ndarray, groups: int) -> Iterator[Di
 
 def _difference(column: _Column, apart: float, own: float, other: float) -> Difference:
     tell = _tell_number if column.category is None else _tell_category
-    return Difference(float(abs(apart)), tell(column, apart, float(own), float(other)))
+    return Difference(float(abs(apart)), bool(apart > 0), tell(column, apart, float(own), float(other)))
 
 
 def _tell_number(column: _Column, apart: float, own: float, other: float) -> str:

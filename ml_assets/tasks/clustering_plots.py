@@ -26,9 +26,8 @@ def map_plot(y: np.ndarray, cluster: np.ndarray, *, title: str = "Map") -> bytes
         f"{title}: the two widest directions", *(f"{share:.0%} of variance" for share in shares)
     )
     known = _largest(cluster)[: len(drawing.PALETTE)]
-    _points(
-        axes, place[~np.isin(cluster[rows], known)], NOISE_COLOR, "other" if NOISE not in cluster else "none, other"
-    )
+    rest = ["none"] * (NOISE in cluster) + ["other"] * (len(_largest(cluster)) > len(known))
+    _points(axes, place[~np.isin(cluster[rows], known)], NOISE_COLOR, ", ".join(rest))
     for color, number in zip(drawing.PALETTE, known, strict=False):
         _points(axes, place[cluster[rows] == number], color, str(number))
     axes.set(xticks=[], yticks=[])

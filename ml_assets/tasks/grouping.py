@@ -31,6 +31,8 @@ def sample(rows: int, most: int = SAMPLE_ROWS) -> np.ndarray:
 
 def grouped(y: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray] | str:
     """The rows in groups and their groups, or why they cannot be compared: fewer than two groups, or nothing but groups of one."""
+    if y.shape[1] == 0:
+        return "the rows have no feature"
     inside = cluster != NOISE
     groups, rows = len(np.unique(cluster[inside])), int(np.count_nonzero(inside))
     if groups < 2:

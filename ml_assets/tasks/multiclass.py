@@ -279,18 +279,26 @@ class Multiclass(Task):
         )
 
     def evidently(self, threshold: float, frames: Sequence[pl.DataFrame] = ()) -> tuple[Any, Sequence[Any]]:
-        """Evidently fails on probabilities of a class that no label has: then it gets labels and predictions only."""
+        """Of frames that lack a class, Evidently 0.7 can show less: no probabilities, or only what the columns hold.
+
+        It fails on probabilities of a class that no label has, on a class that only the reference lacks, and takes two
+        classes for yes and no.
+        """
         from evidently import DataDefinition, MulticlassClassification
-        from evidently.presets import ClassificationPreset
+        from evidently.presets import ClassificationPreset, ClassificationQuality, DataSummaryPreset
 
         label, prediction = (self._free(name) for name in TAKEN)
-        whole = all(frame[label].n_unique() == len(self.classes) for frame in frames)
+        labels = [set(frame[label]) for frame in frames]
+        whole = all(len(found) == len(self.classes) for found in labels)
         scores = list(self.classes) if whole else None
         columns = MulticlassClassification(target=label, prediction_labels=prediction, prediction_probas=scores)
         definition = DataDefinition(
             classification=[columns], categorical_columns=[label, prediction], numerical_columns=scores or []
         )
-        return definition, [ClassificationPreset()]
+        if any(len(found.union(frame[prediction])) < 3 for found, frame in zip(labels, frames, strict=True)):
+            return definition, [DataSummaryPreset(columns=[label, prediction])]
+        compares = all(labels[0] <= found for found in labels)
+        return definition, [ClassificationPreset() if compares else ClassificationQuality(conf_matrix=True)]
 
     def _free(self, name: str) -> str:
         """The name of a column that is not the name of a class: Evidently wants the classes' columns named after them."""

@@ -95,4 +95,4 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _cut(title: str, y: np.ndarray) -> str:
-    return f"{title} (without the outermost {TAIL:.1%})" if len(y) >= LEAST_FOR_TAILS else title
+    return f"{title} (inner {1 - 2 * TAIL:.1%})" if len(y) >= LEAST_FOR_TAILS else title

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import sys
 from collections.abc import Callable
@@ -13,19 +12,16 @@ import pytest
 from PIL import Image
 
 from ml_assets.evaluation import plots
+from ml_assets.tasks import drawing
 
 GENERATOR = np.random.default_rng(0)
-SCORE = GENERATOR.random(3000)
-Y = (GENERATOR.random(3000) < SCORE).astype(float)
+FEATURES = np.where(GENERATOR.random((2000, 15)) < 0.1, np.nan, GENERATOR.normal(size=(2000, 15)))
+SHAP = GENERATOR.normal(size=(2000, 15)) * np.linspace(0, 3, 15)
+TRIALS = [3.0, None, 2.0, 2.5, None, 1.8]
 NAMES = [f"a_feature_with_quite_a_long_name_{number}" for number in range(40)]
 WEEKS = [datetime(2013, 11, 1, tzinfo=UTC) + timedelta(days=7 * week) for week in range(9)]
 
 PLOTS: dict[str, Callable[[], bytes]] = {
-    "roc": lambda: plots.roc_plot(Y, SCORE, threshold=0.4),
-    "pr": lambda: plots.pr_plot(Y, SCORE, threshold=0.4),
-    "pr, threshold above all": lambda: plots.pr_plot(Y, SCORE, threshold=2.0),
-    "calibration": lambda: plots.calibration_plot(Y, SCORE),
-    "confusion": lambda: plots.confusion_plot(Y, SCORE, threshold=0.4),
     "candidates": lambda: plots.candidates_plot(
         {"baseline": 0.6, "xgboost": 0.74, "neural": None},
         metric="roc_auc",
@@ -40,12 +36,27 @@ PLOTS: dict[str, Callable[[], bytes]] = {
         WEEKS, [0.74, None, 0.75, *[0.7] * 6], metric="roc_auc", expected=0.74, limit=0.71, versions=list("111112222")
     ),
     "timeline of one": lambda: plots.timeline_plot(WEEKS[:1], [0.7], metric="roc_auc"),
-    "roc, one class": lambda: plots.roc_plot(np.ones(5), np.full(5, 0.5)),
-    "pr, one class": lambda: plots.pr_plot(np.ones(5), np.full(5, 0.5)),
-    "calibration, no rows": lambda: plots.calibration_plot(np.empty(0), np.empty(0)),
-    "confusion, no rows": lambda: plots.confusion_plot(np.empty(0), np.empty(0), threshold=0.5),
+    "importance": lambda: plots.importance_plot(
+        dict(zip(NAMES, np.linspace(-0.01, 0.2, 40), strict=True)),
+        metric="roc_auc",
+        intervals={NAMES[-1]: (0.1, 0.3), NAMES[0]: None},
+    ),
+    "importance of nothing": lambda: plots.importance_plot({"a": 0.0, "b": -0.1}, metric="mae"),
+    "learning curve": lambda: plots.learning_curve_plot(
+        [100 * 2**step for step in range(9)], np.linspace(0.9, 0.8, 9), [None, *np.linspace(0.6, 0.8, 8)], metric="f1"
+    ),
+    "learning curve of one size": lambda: plots.learning_curve_plot([120], [0.9], [0.8], metric="f1"),
+    "shap": lambda: plots.shap_plot(SHAP, FEATURES, NAMES[:15], unit="log-odds"),
+    "shap of one row": lambda: plots.shap_plot(SHAP[:1, :2], FEATURES[:1, :2], NAMES[:2]),
+    "shap without effect or values": lambda: plots.shap_plot(np.zeros((5, 1)), np.full((5, 1), np.nan), NAMES[:1]),
+    "trials": lambda: plots.trials_plot(TRIALS, metric="mae", greater_is_better=False),
+    "one trial": lambda: plots.trials_plot([0.5], metric="mae", greater_is_better=False),
     "no candidates": lambda: plots.candidates_plot({}, metric="roc_auc"),
     "no features": lambda: plots.drift_plot({}, limit=0.2),
+    "no importance": lambda: plots.importance_plot({}, metric="mae"),
+    "no learning": lambda: plots.learning_curve_plot([10], [0.9], [None], metric="mae"),
+    "no rows to explain": lambda: plots.shap_plot(np.empty((0, 2)), np.empty((0, 2)), NAMES[:2]),
+    "no trial with a value": lambda: plots.trials_plot([None, None], metric="mae", greater_is_better=True),
     "no periods": lambda: plots.timeline_plot(WEEKS[:2], [None, None], metric="roc_auc"),
 }
 
@@ -61,18 +72,19 @@ def test_is_a_small_png_with_something_on_it(name: str) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:
-    assert PLOTS["roc"]() == PLOTS["roc"]()
+    assert PLOTS["shap"]() == PLOTS["shap"]()
 
 
 def test_pyplot_is_not_touched() -> None:
-    PLOTS["roc"]()
+    PLOTS["shap"]()
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
 
 
-def test_markdown_holds_the_picture_and_survives_brackets() -> None:
-    png = PLOTS["no features"]()
-    text = plots.as_markdown(png, "Drift [week\n1]")
-    head, data = text.split("base64,")
-    assert head == "![Drift (week 1)](data:image/png;"
-    assert base64.b64decode(data.rstrip(")")) == png
+def test_the_swarm_is_blue_to_red_by_rank() -> None:
+    ranks = plots._ranks(np.array([10.0, np.nan, 10.0, -5.0, 1e9]))
+    np.testing.assert_array_equal(ranks, [0.5, np.nan, 0.5, 0.125, 0.875])
+
+
+def test_markdown_is_still_found_here() -> None:
+    assert plots.as_markdown is drawing.as_markdown

@@ -7,14 +7,29 @@ import pytest
 
 from ml_assets.tasks import KINDS, TaskError, task
 
+EVERY = [*(task(kind) for kind in KINDS), task("classification", classes=["a", "b", "c"])]
+
 
 def test_every_kind_is_found_and_has_metrics_with_unique_names() -> None:
-    for kind in KINDS:
-        found = task(kind)
-        assert found.kind == kind
+    for found in EVERY:
+        assert found.kind in KINDS
         assert len(set(found.metric_names)) == len(found.metrics) > 0
-        assert found.metric(found.default_metric).name == found.default_metric
+        assert found.default_metric in found.declarable_names
         assert all(metric.description and metric.source for metric in found.metrics)
+
+
+def test_default_metrics() -> None:
+    assert [found.default_metric for found in EVERY] == ["roc_auc", "rmse", "silhouette", "log_loss"]
+
+
+def test_the_metrics_that_are_too_slow_to_resample_often() -> None:
+    slow = [metric.name for found in EVERY for metric in found.metrics if not metric.cheap]
+    assert slow == ["silhouette", "roc_auc_macro", "roc_auc_weighted", "pr_auc_macro"]
+
+
+def test_gain_is_positive_when_the_first_is_better() -> None:
+    assert task("regression").metric("mae").gain(1, 3) == 2
+    assert task("regression").metric("r2").gain(0.5, 0.25) == 0.25
 
 
 def test_an_unknown_kind_is_an_error_that_names_the_known_ones() -> None:
