@@ -61,7 +61,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
 
         places = landing.open()
         partitions = of_run(context) if source.days else None
-        done = collect(source.contract(), places, now=clock.open().now(), partitions=partitions)
+        done = collect(source.contract(), places, now=clock.open(source.clock).now(), partitions=partitions)
         manifests = places.lake.manifests(table, partitions)
         return dg.MaterializeResult(
             metadata=show(context, table, manifests, partitions, _files_metadata(done, places, source)),

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.resources.evidence import check_result, check_specs, show
-from ml_assets.resources.partitions import daily, of_run, upstream
+from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         "champion was fitted or selected are marked `in_sample` and never count as performance.",
         deps=[
             upstream(observed),
-            *(upstream(keys.feature_view(view)) for view in problem.features.views),
+            *(upstream(keys.feature_view(view)) for view in problem.views),
             keys.problem(problem.name, "champion").split("/"),
         ],
         group_name=keys.DEPLOYMENT,
         owners=list(problem.owners),
         kinds={"mlflow", "polars"},
         tags={"stage": keys.DEPLOYMENT},
-        partitions_def=daily(problem.days),
+        partitions_def=partitions_of(problem.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2)),
         check_specs=check_specs(table, "One prediction per observation, each a probability."),
@@ -50,27 +50,26 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         from ml_assets.preparation.observations import without_outcome
         from ml_assets.preparation.writing import PARTITION, write_checked
 
-        store, partitions = lake.open(), of_run(context)
-        observations = store.read(observed, partitions, partition_column=PARTITION)
+        store, partitions = lake.open(), of_run_or_whole(context, problem.days)
+        by_day = {"partition_column": PARTITION} if problem.days else {}
+        observations = store.read(observed, partitions, **by_day)
         champion = in_office(tracking.open(), problem.name)
-        frame = feature_store.for_scoring(
-            problem.features.service,
-            observations.select(without_outcome(observations.columns)),
-            views=problem.features.views,
-        )
+        frame = observations.select(without_outcome(observations.columns))
+        if problem.features:
+            frame = feature_store.for_scoring(problem.features.service, frame, views=problem.features.views)
         scored = score(
             frame,
             champion.bundle,
             version=champion.version,
             fitted_until=champion.fitted_until,
-            keep=[*problem.observations.key, *problem.features.ignore],
+            keep=problem.ignored,
         )
         written = write_checked(
             store,
             table,
             scored,
-            predictions_suite(table, key=problem.observations.key),
-            now=clock.open().now(),
+            predictions_suite(table, key=problem.observations.key, task=champion.bundle.task),
+            now=clock.open(problem.clock).now(),
             partitions=partitions,
             inputs={observed: store.version(observed, partitions), "champion": champion.version},
         )

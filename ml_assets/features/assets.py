@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -12,7 +12,7 @@ from ml_assets import keys
 from ml_assets.features.online.assets import online_asset
 from ml_assets.resources.code import code_version, load
 from ml_assets.resources.evidence import check_result, check_specs, show
-from ml_assets.resources.partitions import daily, of_run, upstream
+from ml_assets.resources.partitions import of_run, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
@@ -70,8 +70,11 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
     A view's row belongs to the day of its `event_timestamp` in `time_zone`, which should be that of the source's days.
     """
 
-    days: str
+    days: str | None = Field(default=None, description="first and last day; needed by views with partitions")
     time_zone: str = "UTC"
+    clock: Literal["replay", "system"] = Field(
+        default="replay", description="whose time it is: the replay's while there is one, or the system's"
+    )
     owners: Sequence[str] = ()
     views: Sequence[View]
 
@@ -80,11 +83,16 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
         for view in self.views:
             if view.fresh_within_hours is not None and not view.partitioned:
                 raise ValueError(f"view {view.name}: without days nothing is fresh or stale; remove fresh_within_hours")
+            if view.partitioned and self.days is None:
+                raise ValueError(f"view {view.name}: declare days, or partitioned: false")
         days = {view.name: self.days if view.partitioned else None for view in self.views}
         return dg.Definitions(
             assets=[
                 *(feature_asset(self, view) for view in self.views),
-                *(online_asset(name, days=interval, owners=self.owners) for name, interval in days.items()),
+                *(
+                    online_asset(name, days=interval, owners=self.owners, clock_of=self.clock)
+                    for name, interval in days.items()
+                ),
             ]
         )
 
@@ -104,7 +112,7 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
         tags={"stage": keys.FEATURE_STORE},
         metadata={LOOKBACK: view.lookback_days},
         code_version=version,
-        partitions_def=daily(component.days) if view.partitioned else None,
+        partitions_def=partitions_of(component.days if view.partitioned else None),
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=_freshness_policy(view),
         check_specs=_check_specs(table, view),
@@ -115,7 +123,7 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
         from ml_assets.features.views import compute_view, declaration_verdict, view_suite
         from ml_assets.preparation.writing import write_checked
 
-        store, repo, now = lake.open(), feature_store.declared(), clock.open().now()
+        store, repo, now = lake.open(), feature_store.declared(), clock.open(component.clock).now()
         partitions = of_run(context) if view.partitioned else None
         sources = _with_lookback(partitions, view.lookback_days)
         tables = {read: store.scan(read, sources) for read in (view.source, *view.uses)}
@@ -243,12 +251,13 @@ def _of(frame: Any, partitions: Sequence[str] | None) -> Any:
 def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     """Return `<problem>/training_set`: observations with a known outcome, each with its features as of its moment."""
     table, observed = (keys.problem(problem.name, part) for part in ("training_set", "observations"))
-    views = [keys.feature_view(view) for view in problem.features.views]
+    views = [keys.feature_view(view) for view in problem.views]
+    how = "by time" if problem.split.by == "time" else "at random"
 
     @dg.asset(
         key=table.split("/"),
         description="Observations with a known outcome, joined by Feast with the features as they were known at each "
-        "moment of prediction, and split by time.",
+        f"moment of prediction, and split {how}.",
         deps=[observed.split("/"), *(view.split("/") for view in views)],
         group_name=keys.DEVELOPMENT,
         owners=list(problem.owners),
@@ -259,35 +268,43 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def training_set(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.features.training import training_rows, training_suite
-        from ml_assets.preparation.splits import split_windows
+        from ml_assets.development.experiment import model_features
+        from ml_assets.features.training import SPLIT, counts, refuse_empty_splits, training_rows, training_suite
         from ml_assets.preparation.writing import write_checked
 
-        store, now = lake.open(), clock.open().now()
-        split = problem.split
-        windows = split_windows(as_known_at=now, train=split.train, validation=split.validation, test=split.test)
-        rows = training_rows(store.scan(observed), windows, as_known_at=now)
-        frame = feature_store.historical(
-            problem.features.service, rows.labelled, as_known_at=now, views=problem.features.views
-        )
+        store, now, task = lake.open(), clock.open(problem.clock).now(), problem.task.plain()
+        plan = problem.split.plain(problem.seed)
+        rows = training_rows(store.scan(observed), plan, as_known_at=now, supervised=task.supervised)
+        frame = with_features(problem, feature_store, rows.labelled, as_known_at=now)
+        if not plan.by_time:
+            features = model_features(frame.columns, not_features=problem.ignored)
+            frame = frame.with_columns(plan.drawn(frame, features).alias(SPLIT))
+        refuse_empty_splits(frame)
         written = write_checked(
             store,
             table,
             frame,
-            training_suite(table, frame.schema, key=problem.observations.key),
+            training_suite(table, frame.schema, key=problem.observations.key, supervised=task.supervised),
             now=now,
             inputs={name: store.version(name) for name in (observed, *views)},
         )
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, None)
-            | {f"rows in {name}": count for name, count in rows.counts.items()}
-            | {f"left out, outcome {reason}": count for reason, count in rows.unlabelled.items()}
+            | {f"rows in {name}": count for name, count in counts(frame).items()}
+            | {f"left out, {reason}": count for reason, count in rows.left_out.items()}
             | {"as_known_at": now.isoformat(), "data_hash": written.manifests["_"].version},
             check_results=[check_result(written.verdict, table=table)],
             data_version=dg.DataVersion(written.manifests["_"].version[:20]),
         )
 
     return training_set
+
+
+def with_features(problem: "MlProblem", feature_store: FeatureStoreResource, observations: Any, **known: Any) -> Any:
+    """Return observations with the problem's features as of each moment; as they are when it declares no features."""
+    if problem.features is None:
+        return observations
+    return feature_store.historical(problem.features.service, observations, views=problem.features.views, **known)
 
 
 def _with_lookback(partitions: Sequence[str] | None, count: int) -> list[str] | None:

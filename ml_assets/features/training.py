@@ -28,11 +28,11 @@ class TrainingRows:
     labelled: pl.DataFrame
     left_out: Mapping[str, int]
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return the number of rows in each split."""
-        found = dict(self.labelled[SPLIT].value_counts().iter_rows())
-        return {name: int(found.get(name, 0)) for name in SPLITS}
+
+def counts(training_set: pl.DataFrame) -> dict[str, int]:
+    """Return the number of rows in each split."""
+    found = dict(training_set[SPLIT].value_counts().iter_rows())
+    return {name: int(found.get(name, 0)) for name in SPLITS}
 
 
 def training_rows(
@@ -65,9 +65,9 @@ def training_rows(
 def refuse_empty_splits(frame: pl.DataFrame) -> None:
     """Raise `TrainingSetError` for a training set of which a split has no row."""
     if empty := [name for name in SPLITS if not (frame[SPLIT] == name).any()]:
-        first, last = frame[EVENT_TIMESTAMP].min(), frame[EVENT_TIMESTAMP].max()
+        first, last = (str(moment)[:10] for moment in (frame[EVENT_TIMESTAMP].min(), frame[EVENT_TIMESTAMP].max()))
         raise TrainingSetError(
-            f"no labelled observation in {empty}: the rows are from {first:%Y-%m-%d} to {last:%Y-%m-%d}; "
+            f"no labelled observation in {empty}: the rows are from {first} to {last}; "
             "deliver more days or declare a shorter split"
         )
 

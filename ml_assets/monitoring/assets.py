@@ -58,7 +58,7 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             policy=policy,
             window_days=declared.window_days,
             reports=reports.folder(problem.name, "drift"),
-            now=clock.open().now(),
+            now=clock.open(problem.clock).now(),
         )
         for item in made:
             context.log.info(f"{item.window.first}: {item.report.verdict}, {item.report.reason}")
@@ -87,7 +87,7 @@ def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 PERFORMANCE,
                 asset=table.split("/"),
-                description=f"Realised {problem.success.metric} is not below the test's by more than {problem.monitoring.tolerance}.",
+                description=f"Realised {problem.metric} is not below the test's by more than {problem.monitoring.tolerance}.",
             )
         ],
     )
@@ -103,9 +103,8 @@ def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             lake.open(),
             problem.name,
             in_office(tracking.open(), problem.name),
-            kind=problem.task.kind,
             key=problem.observations.key,
-            now=clock.open().now(),
+            now=clock.open(problem.clock).now(),
         )
         passed, reason = within_tolerance(found, metric, problem.monitoring.tolerance)
         plot = performance_plot(found, metric, problem.monitoring.tolerance)
@@ -135,11 +134,10 @@ def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
     parts = ("training_set", "challenger", "evaluation_report", "bundle", "champion")
     train = dg.AssetSelection.assets(
         *(keys.problem(problem.name, part).split("/") for part in parts),
-        *(keys.candidate(problem.name, kind).split("/") for kind in problem.candidates),
+        *(keys.candidate(problem.name, kind).split("/") for kind in problem.kinds),
     )
-    watch = dg.AssetSelection.assets(
-        *(keys.problem(problem.name, part).split("/") for part in ("drift_report", "performance_report"))
-    )
+    reports = ("drift_report", "performance_report") if problem.task.plain().supervised else ("drift_report",)
+    watch = dg.AssetSelection.assets(*(keys.problem(problem.name, part).split("/") for part in reports))
     return [
         dg.ScheduleDefinition(
             name=f"{problem.name}_retrain",

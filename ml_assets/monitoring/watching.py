@@ -17,7 +17,39 @@ from ml_assets.monitoring.drift import DriftPolicy, DriftReport, drift_verdict
 from ml_assets.monitoring.performance import PerformanceReport, performance
 from ml_assets.monitoring.windows import Window, windows
 from ml_assets.packaging.champion import Champion
-from ml_assets.tasks import Metric, task
+from ml_assets.tasks import Metric
+
+
+@dataclass(frozen=True)
+class DaysOf:
+    """A table by days: its partitions, or the days of `event_timestamp` (UTC) of a table that has none."""
+
+    lake: Lake
+    name: str
+    days: Sequence[str]
+    whole: bool
+
+    def read(self, days: Sequence[str]) -> pl.DataFrame:
+        """Return the rows of the days; without any day, no rows of the table's columns."""
+        if self.whole:
+            return self.lake.scan(self.name).filter(_day().is_in(list(days))).collect()
+        return self.lake.read(self.name, days) if days else self.lake.scan(self.name).clear().collect()
+
+    def version(self, days: Sequence[str]) -> str:
+        """Return one version for the rows of the days."""
+        return self.lake.version(self.name) if self.whole else self.lake.version(self.name, days)
+
+
+def days_of(lake: Lake, table: str) -> DaysOf:
+    """Return a table by days."""
+    if lake.manifest(table) is None:
+        return DaysOf(lake, table, lake.partitions(table), whole=False)
+    days = lake.scan(table).select(_day().unique().sort()).collect().to_series()
+    return DaysOf(lake, table, days.to_list(), whole=True)
+
+
+def _day() -> pl.Expr:
+    return pl.col("event_timestamp").dt.date().dt.to_string()
 
 
 @dataclass(frozen=True)
@@ -72,18 +104,18 @@ def report_drift(
 
     Stored as `<problem>/drift_report`, partitioned by the window's first day: one row per feature.
     """
-    table = keys.problem(problem, "predictions")
+    table = days_of(lake, keys.problem(problem, "predictions"))
     due = [
         (window, inputs)
-        for window in windows(lake.partitions(table), anchor=champion.live_from.date(), length=window_days)
-        if (inputs := _inputs(lake, table, window, champion)) != _stored_inputs(lake, problem, window)
+        for window in windows(table.days, anchor=champion.live_from.date(), length=window_days)
+        if (inputs := _inputs(table, window, champion)) != _stored_inputs(lake, problem, window)
     ]
     if not due:
         return []
     reference = training_rows(lake, problem, champion)
     made = []
     for window, inputs in due:
-        current = _of_champion(lake.read(table, window.days), champion)
+        current = _of_champion(table.read(window.days), champion)
         report = drift_verdict(reference, current, features=champion.bundle.features, policy=policy)
         html = _write_html(
             reports / f"{window.first}.html", reference, current, champion.bundle.features, window, report
@@ -122,21 +154,21 @@ def latest_drift(lake: Lake, problem: str) -> LatestDrift | None:
 
 
 def report_performance(
-    lake: Lake, problem: str, champion: Champion, *, kind: str, key: Sequence[str], now: datetime
+    lake: Lake, problem: str, champion: Champion, *, key: Sequence[str], now: datetime
 ) -> Performance:
     """Measure the champion's live predictions on the outcomes known by `now`, and store the periods.
 
     Live is what lies after the test split. Stored as `<problem>/performance_report`: one row per week.
     """
-    days = [day for day in lake.partitions(keys.problem(problem, "predictions")) if day >= keys.day(champion.live_from)]
-    predictions = _of_champion(_read_or_empty(lake, keys.problem(problem, "predictions"), days), champion)
-    labels = _read_or_empty(lake, keys.problem(problem, "observations"), days)
+    predicted, observed = (days_of(lake, keys.problem(problem, part)) for part in ("predictions", "observations"))
+    days = [day for day in predicted.days if day >= keys.day(champion.live_from)]
+    predictions, labels = _of_champion(predicted.read(days), champion), observed.read(days)
     start = champion.live_from
     report = performance(
         predictions.filter(pl.col("event_timestamp") >= start),
         labels,
         now=now,
-        task=task(kind),
+        task=champion.bundle.task,
         threshold=champion.bundle.threshold,
         key=key[0],
         window_start=start,
@@ -183,8 +215,8 @@ def _reports(problem: str) -> str:
     return keys.problem(problem, "drift_report")
 
 
-def _inputs(lake: Lake, table: str, window: Window, champion: Champion) -> dict[str, str]:
-    return {table: lake.version(table, window.days), "champion": f"{champion.version} {champion.data_hash}"}
+def _inputs(table: DaysOf, window: Window, champion: Champion) -> dict[str, str]:
+    return {table.name: table.version(window.days), "champion": f"{champion.version} {champion.data_hash}"}
 
 
 def _stored_inputs(lake: Lake, problem: str, window: Window) -> dict[str, str] | None:
@@ -230,13 +262,6 @@ def _write_html(
     draft = path.with_suffix(".tmp")
     draft.write_text(drift_html(reference, current, columns=columns, summary=[title]))
     return draft.replace(path).name
-
-
-def _read_or_empty(lake: Lake, table: str, days: Sequence[str]) -> pl.DataFrame:
-    """Return the rows of the days; without any day, no rows of the table's columns."""
-    if days:
-        return lake.read(table, days)
-    return lake.scan(table).clear().collect()
 
 
 def _end(days: Sequence[str]) -> datetime:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.development.assets import (
-    candidate_results,
+    challenger_of,
     code_version_of_models,
     features_of,
     metric_of,
@@ -43,10 +43,9 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
         frame, experiment = training_set_of(problem, lake), open_experiment(problem, lake, models)
         schema = frame.collect_schema()
-        winner = experiment.read("challenger")["winner"]
-        result = {item.name: item for item in candidate_results(problem, experiment)}[winner]
+        challenger = challenger_of(experiment)
+        result, winner, threshold = challenger.result, challenger.result.name, challenger.threshold
         features = features_of(problem, schema.names())
-        threshold = experiment.read("evaluation_report")["threshold"]
         built = build_bundle(
             experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
             result=result,
@@ -57,6 +56,7 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             data_hash=experiment.data_hash,
             code_version=code_version_of_models(),
             threshold=threshold,
+            task=problem.task.plain(),
         )
         experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": winner})
         return dg.MaterializeResult(
@@ -86,6 +86,7 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tags={"stage": keys.PACKAGING},
     )
     def champion(lake: LakeResource, models: FilesResource, tracking: TrackingResource) -> dg.MaterializeResult:
+        from ml_assets.packaging.bundle import load_bundle
         from ml_assets.packaging.champion import incumbent, promote, tags_of
         from ml_assets.packaging.promotion import boundaries, decide
 
@@ -93,13 +94,14 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         metric, registry, built = metric_of(problem), tracking.open(), experiment.read("bundle")
         report = _report(experiment)
         office = incumbent(registry, problem.name)
-        decision = decide(frame, report.metrics.get(metric.name), office, metric, digest=built["digest"])
+        bundle = load_bundle(Path(built["folder"]), digest=built["digest"])
+        decision = decide(frame, bundle, office, metric, seen=_seen(problem, lake, office))
         if decision.promote:
             edges = boundaries(frame)
             promote(
                 registry,
                 problem.name,
-                run_id=experiment.read(f"candidates/{built['winner']}")["mlflow_run_id"],
+                run_id=experiment.read("challenger")["mlflow_run_id"],
                 folder=Path(built["folder"]),
                 digest=built["digest"],
                 champion_tags=tags_of(
@@ -121,6 +123,16 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return champion
+
+
+def _seen(problem: "MlProblem", lake: LakeResource, office: Any) -> Any:
+    """Return the keys of the rows that the champion was fitted or selected on, of a random split; None by time."""
+    if office is None or problem.split.by == "time":
+        return None
+    import polars as pl
+
+    known = lake.open().scan_version(keys.problem(problem.name, "training_set"), office.data_hash)
+    return known.filter(pl.col("split") != "test").select(problem.observations.key).unique().collect()
 
 
 def _report(experiment: Any) -> Any:

@@ -25,14 +25,16 @@ import polars as pl
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ml_assets import tasks
 from ml_assets.development import model_files
 from ml_assets.development.model_files import Model, ModelFileError, Scores
 from ml_assets.development.training import CandidateResult
+from ml_assets.tasks import Task
 
 MANIFEST, BUNDLE, EXAMPLE, REQUIREMENTS = "manifest.json", "bundle.json", "example.json", "requirements.txt"
-VERSION = 1
+VERSION = 2
 PARITY = 1e-6
-"""Largest difference between the answer to the example and what the example says."""
+"""Largest difference between the answer to the example and what the example says, by the largest score if that is above 1."""
 EXAMPLE_ROWS = 5
 
 
@@ -54,7 +56,7 @@ class BundleManifest:
 class Bundle:
     """A verified bundle, ready to score.
 
-    `dtypes` are the Polars types of the `features` as declared. A row is positive when its score reaches `threshold`.
+    `dtypes` are the Polars types of the `features` as declared. `threshold` is where scores become decisions, if the task has any.
     """
 
     digest: str
@@ -65,15 +67,20 @@ class Bundle:
     model_version: str
     data_hash: str
     code_version: str
+    task: Task
     model: Model
 
     def predict(self, frame: pl.DataFrame) -> Scores:
-        """Return the probability of the positive class for each row, or raise `EncodingError` for a wrong column."""
+        """Return the model's score of each row, see `Task`; raise `EncodingError` for a wrong column."""
         return self.model.predict(frame)
 
-    def decide(self, scores: Scores) -> np.ndarray:
-        """Return 1 for the scores that are at least the threshold, 0 for others (int64)."""
-        return (scores >= self.threshold).astype(np.int64)
+    def truth(self, frame: pl.DataFrame) -> np.ndarray:
+        """Return what a metric holds the scores of labelled rows against: the labels, or for a clustering the rows' matrix."""
+        return self.task.labels(frame["label"]) if self.task.supervised else self.model.encoder.dense(frame)
+
+    def answers(self, scores: Scores) -> dict[str, Any]:
+        """Return the columns of the answer, with the decisions at the threshold."""
+        return self.task.answers(scores, self.threshold)
 
     def frame(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         """Return records as a frame of the declared types; `EncodingError` when one does not fit."""
@@ -91,8 +98,8 @@ def build_bundle(
     data_hash: str,
     code_version: str,
     threshold: float,
+    task: Task,
     requirements: Sequence[str] = (),
-    task: str = "classification",
 ) -> BundleManifest:
     """Write a bundle of a trained candidate, whose files must have the hashes that `result` tells.
 
@@ -106,7 +113,7 @@ def build_bundle(
     told = {
         "version": VERSION,
         "problem": problem,
-        "task": task,
+        "task": task.to_dict(),
         "features": {name: str(features[name]) for name in model.encoder.names},
         "threshold": threshold,
         "model_version": model_version,
@@ -116,7 +123,7 @@ def build_bundle(
     }
     files[BUNDLE] = _json(told)
     files[REQUIREMENTS] = "".join(f"{line}\n" for line in pinned((*model.requirements, *requirements))).encode()
-    files[EXAMPLE] = _json(_example(model, example_rows, threshold, model_version))
+    files[EXAMPLE] = _json(_example(model, example_rows, task, threshold, model_version))
     files[MANIFEST] = _json({"version": VERSION, "files": _listed(files)})
     return _written(Path(folder), files)
 
@@ -145,6 +152,7 @@ def load_bundle(folder: Path, *, digest: str, threads: int = 2) -> Bundle:
         model=model,
         features=model.encoder.names,
         dtypes=told["features"],
+        task=tasks.task(**told["task"]),
         **{name: told[name] for name in own},
     )
     _refuse_other_answer(bundle, json.loads(files[EXAMPLE]))
@@ -201,16 +209,17 @@ def _refuse_unfit(model: Model, features: Mapping[str, str], example_rows: pl.Da
         raise BundleError(f"threshold {threshold} is not a probability: give a number from 0 to 1")
 
 
-def _example(model: Model, rows: pl.DataFrame, threshold: float, model_version: str) -> dict[str, Any]:
+def _example(model: Model, rows: pl.DataFrame, task: Task, threshold: float, model_version: str) -> dict[str, Any]:
     """Return request and answer; the answer is for the request as it reads back from JSON."""
     request = [
         {name: _plain(value) for name, value in row.items()}
         for row in rows.head(EXAMPLE_ROWS).select(_as_declared(model)).to_dicts()
     ]
-    scores = model.predict(model.encoder.frame(request))
+    columns = task.answers(model.predict(model.encoder.frame(request)), threshold)
+    told = {name: np.asarray(values).tolist() for name, values in columns.items()}
     answer = [
-        {"score": float(score), "prediction": int(score >= threshold), "model_version": model_version}
-        for score in scores
+        {name: values[row] for name, values in told.items()} | {"model_version": model_version}
+        for row in range(len(request))
     ]
     return {"request": {"rows": request}, "answer": {"rows": answer}}
 
@@ -225,12 +234,12 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_other_answer(bundle: Bundle, example: Mapping[str, Any]) -> None:
-    expected = np.array([row["score"] for row in example["answer"]["rows"]])
+    expected = bundle.task.stored(pl.DataFrame(example["answer"]["rows"]))
     given = bundle.predict(bundle.frame(example["request"]["rows"]))
-    difference = float(np.max(np.abs(given - expected)))
-    if not difference <= PARITY:
+    difference, limit = float(np.max(np.abs(given - expected))), PARITY * max(1.0, float(np.max(np.abs(expected))))
+    if not difference <= limit:
         raise BundleError(
-            f"the bundle's example is answered with a difference of {difference:.1e} (limit {PARITY:.0e}): "
+            f"the bundle's example is answered with a difference of {difference:.1e} (limit {limit:.0e}): "
             f"install exactly what {REQUIREMENTS} says"
         )
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from ml_assets.packaging.bundle import Bundle
 from ml_assets.packaging.champion import Champion
 from ml_assets.tasks import Metric
 
@@ -38,25 +39,43 @@ def boundaries(training_set: pl.DataFrame) -> Boundaries:
 
 
 def decide(
-    training_set: pl.DataFrame, challenger: float | None, champion: Champion | None, metric: Metric, *, digest: str
+    training_set: pl.DataFrame,
+    challenger: Bundle,
+    champion: Champion | None,
+    metric: Metric,
+    *,
+    seen: pl.DataFrame | None = None,
 ) -> Decision:
-    """Compare the challenger's test metric with the champion's on the same rows. A tie leaves the champion in office."""
-    if challenger is None:
+    """Compare challenger and champion by the metric on test rows that neither has seen. A tie leaves the champion in office.
+
+    By time, that is the test split, unless the champion was fitted on rows up to it. Of a random split `seen` has the keys of the
+    rows that the champion was fitted or selected on, which are left out.
+    """
+    test = training_set.filter(pl.col("split") == "test")
+    value = _measured(challenger, test, metric)
+    if value is None:
         return Decision(False, f"{metric.name} does not apply to the challenger's test rows")
     if champion is None:
-        return Decision(True, f"the first champion: {metric.name} {challenger:.4f} on the test split, all gates passed")
-    if champion.bundle.digest == digest:
+        return Decision(True, f"the first champion: {metric.name} {value:.4f} on the test split, all gates passed")
+    if champion.bundle.digest == challenger.digest:
         return Decision(False, f"version {champion.version} is this very bundle, in office already")
     edges = boundaries(training_set)
-    if champion.fitted_until > edges.fitted_until:
+    if seen is None and champion.fitted_until > edges.fitted_until:
         return Decision(
             False,
             f"version {champion.version} was fitted on rows up to {champion.fitted_until:%Y-%m-%d}, the test split begins "
             f"{edges.fitted_until:%Y-%m-%d}: a comparison on it would favour the champion; deliver newer data",
         )
-    test = training_set.filter(pl.col("split") == "test")
-    value = metric.compute(test["label"].to_numpy(), champion.bundle.predict(test), champion.bundle.threshold)
-    if value is None:
-        return Decision(False, f"{metric.name} does not apply to the champion on the test split")
-    words = f"{metric.name} on the same test rows: challenger {challenger:.4f}, champion {champion.version} {value:.4f}"
-    return Decision(metric.better(challenger, value), words)
+    unseen = test if seen is None else test.join(seen, on=seen.columns, how="anti")
+    mine, theirs = (_measured(bundle, unseen, metric) for bundle in (challenger, champion.bundle))
+    if mine is None or theirs is None:
+        both = f"the {unseen.height} test rows that are new to both"
+        return Decision(False, f"{metric.name} does not apply to challenger ({mine}) and champion ({theirs}) on {both}")
+    words = f"{metric.name} on the same test rows: challenger {mine:.4f}, champion {champion.version} {theirs:.4f}"
+    return Decision(metric.better(mine, theirs), words)
+
+
+def _measured(bundle: Bundle, rows: pl.DataFrame, metric: Metric) -> float | None:
+    if rows.is_empty():
+        return None
+    return metric.compute(bundle.truth(rows), bundle.predict(rows), bundle.threshold)

@@ -8,7 +8,7 @@ import dagster as dg
 from ml_assets import keys
 from ml_assets.resources.code import code_version, load
 from ml_assets.resources.evidence import check_result, check_specs, show
-from ml_assets.resources.partitions import daily, of_run, upstream
+from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, LakeResource
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
         kinds={"polars", "parquet"},
         tags={"stage": keys.PREPARATION},
         code_version=version,
-        partitions_def=daily(source.days) if source.days else None,
+        partitions_def=partitions_of(source.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=check_specs(table, "The cleaned rows fit their expectations."),
     )
@@ -41,7 +41,7 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
         from ml_assets.quality import Expectation, suite_for
 
         store = lake.open()
-        partitions = of_run(context) if source.days else None
+        partitions = of_run_or_whole(context, source.days)
         repairs = Repairs(
             key=cleaning.key if cleaning.key is not None else source.key,
             plausible={column: (low, high) for column, (low, high) in cleaning.plausible.items()},
@@ -55,7 +55,7 @@ def clean_asset(source: "Source", cleaning: "Cleaning") -> dg.AssetsDefinition:
             table,
             cleaned.frame,
             suite,
-            now=clock.open().now(),
+            now=clock.open(source.clock).now(),
             partitions=partitions,
             inputs={raw: store.version(raw, partitions)},
             code_version=version,
@@ -83,7 +83,7 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         kinds={"polars", "sql"},
         tags={"stage": keys.PREPARATION},
         metadata={"query": dg.MetadataValue.md(f"```sql\\n{problem.observations.query}\\n```")},
-        partitions_def=daily(problem.days),
+        partitions_def=partitions_of(problem.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=check_specs(
             table, "The moment of prediction is there, before the outcome is known; keys are unique."
@@ -92,23 +92,37 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def observations(
         context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.preparation.observations import observe, suite
+        from ml_assets.preparation.observations import LABELS, observe, suite
         from ml_assets.preparation.writing import write_checked
 
-        store, partitions = lake.open(), of_run(context)
-        frame = observe(store, problem.observations.query, sources, partitions)
+        store, partitions = lake.open(), of_run_or_whole(context, problem.days)
+        task = problem.task.plain()
+        frame = observe(
+            store,
+            problem.observations.query,
+            sources,
+            partitions,
+            supervised=task.supervised,
+            label=LABELS[task.output],
+        )
         written = write_checked(
             store,
             table,
             frame,
-            suite(table, key=problem.observations.key),
-            now=clock.open().now(),
+            suite(
+                table,
+                key=problem.observations.key,
+                supervised=task.supervised,
+                label=LABELS[task.output],
+                classes=task.classes,
+            ),
+            now=clock.open(problem.clock).now(),
             partitions=partitions,
             inputs={source: store.version(source, partitions) for source in sources},
         )
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, partitions)
-            | {"rows without outcome": frame["label"].null_count()},
+            | ({"rows without outcome": frame["label"].null_count()} if task.supervised else {}),
             check_results=[check_result(written.verdict, table=table)],
         )
 

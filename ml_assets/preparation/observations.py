@@ -21,6 +21,13 @@ UTC_TIME = pl.Datetime("us", "UTC")
 
 # What a label must be: 0 or 1; one of several texts; a finite number; or absent, where nothing is to be learned from one.
 Label = Literal["binary", "classes", "number", "none"]
+LABELS: Mapping[str, Label] = {
+    "probability": "binary",
+    "probabilities": "classes",
+    "value": "number",
+    "cluster": "none",
+}
+"""What a label must be for each output of a `Task`."""
 
 # What of SQL would make the rows of a day depend on which days are made with it, or leave the day out.
 ACROSS_DAYS = ("UNION", "EXCEPT", "INTERSECT", "LIMIT", "OFFSET", "FETCH")

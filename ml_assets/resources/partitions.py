@@ -6,6 +6,11 @@ from datetime import date
 import dagster as dg
 
 
+def partitions_of(days: str | None) -> dg.DailyPartitionsDefinition | None:
+    """Return the daily partitions of an interval; none for what has no days."""
+    return daily(days) if days else None
+
+
 def daily(days: str) -> dg.DailyPartitionsDefinition:
     """Return the partitions of an interval such as `2013-01-01/2013-12-31`, or open ended, `2013-01-01/`."""
     first, slash, last = days.partition("/")
@@ -33,3 +38,8 @@ def upstream(table: str, *, lookback: int = 0) -> dg.AssetDep:
 def of_run(context: dg.AssetExecutionContext) -> Sequence[str]:
     """Return the partitions that this run is to make, in order."""
     return sorted(context.partition_keys)
+
+
+def of_run_or_whole(context: dg.AssetExecutionContext, days: str | None) -> Sequence[str] | None:
+    """Return the same; None, which is the whole table, for what has no days."""
+    return of_run(context) if days else None

@@ -95,6 +95,10 @@ class Task(ABC):
     output: ClassVar[Output]
     supervised: ClassVar[bool] = True
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments of `ml_assets.tasks.task` that give this task, as values that JSON has."""
+        return {"kind": self.kind} | ({"classes": list(self.classes)} if self.classes else {})
+
     @property
     def metric_names(self) -> list[str]:
         """The names of the metrics, in order."""

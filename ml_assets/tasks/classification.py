@@ -166,13 +166,17 @@ def choose_threshold(y: np.ndarray, score: np.ndarray, value: Mapping[str, float
     """The threshold of most value on these rows (give it validation, never test); of equals, the highest.
 
     Without declared values it maximises F1. It lies half-way between two neighbouring scores, so that rounding in another
-    runtime does not flip rows. Without rows or without a positive label nothing tells thresholds apart: the answer is 0.5.
+    runtime does not flip rows; where it is worth most to decide nothing, it lies above all scores. Without rows or without a
+    positive label nothing tells thresholds apart: the answer is 0.5.
     """
     if len(y) == 0 or not (y == 1).any():
         return DEFAULT_THRESHOLD
     found = curve(y, score)
     worth = _worth(found, value) if value else 2 * found.tp / (found.tp + found.fp + found.positives)
     best = int(np.argmax(worth))
+    nothing = value_of(Confusion(0, 0, found.positives, found.negatives), value) if value else 0.0
+    if nothing > worth[best]:
+        return float((found.thresholds[0] + 1) / 2)
     below = found.thresholds[best + 1] if best + 1 < len(found.thresholds) else 0.0
     return float((found.thresholds[best] + below) / 2)
 

@@ -100,6 +100,9 @@ class Clustering(Task):
     output: ClassVar[Output] = "cluster"
     supervised: ClassVar[bool] = False
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "clusters": [self.fewest, self.most]}
+
     def check(self, y: np.ndarray, score: np.ndarray) -> None:
         if y.ndim != 2 or score.shape != (len(y),):
             raise TaskError(f"y has shape {y.shape}, score has shape {score.shape}: give n rows and n clusters")

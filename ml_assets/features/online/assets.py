@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.partitions import daily, of_run, upstream
+from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ PARITY, REPLAYED = "parity", "replayed"
 MOST_REQUESTS = 10_000  # the newest ones, in one replay
 
 
-def online_asset(view: str, *, days: str | None, owners: Sequence[str]) -> dg.AssetsDefinition:
+def online_asset(
+    view: str, *, days: str | None, owners: Sequence[str], clock_of: str = "replay"
+) -> dg.AssetsDefinition:
     """Return `feature_store/online/<view>`; `days` is the interval of a view with daily partitions, None for a view without.
 
     Its check `parity` blocks, and its outcome is kept in the online store: a feature server is not ready while a view is red.
@@ -33,7 +35,7 @@ def online_asset(view: str, *, days: str | None, owners: Sequence[str]) -> dg.As
         owners=list(owners),
         kinds={"feast", "polars"},
         tags={"stage": keys.FEATURE_STORE},
-        partitions_def=daily(days) if days else None,
+        partitions_def=partitions_of(days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[
             dg.AssetCheckSpec(
@@ -50,9 +52,9 @@ def online_asset(view: str, *, days: str | None, owners: Sequence[str]) -> dg.As
         from ml_assets.features.online.materialize import materialize
         from ml_assets.features.online.parity import parity
 
-        side, now = feature_store.online(), clock.open().now()
+        side, now = feature_store.online(), clock.open(clock_of).now()
         source = side.source(view)
-        done = materialize(source, side.backend, now=now, partitions=of_run(context) if days else None)
+        done = materialize(source, side.backend, now=now, partitions=of_run_or_whole(context, days))
         found = parity(source, side.backend, now=now)
         side.backend.tell(view, found.reason())
         return dg.MaterializeResult(metadata=_told(done), check_results=[_checked(found)])
@@ -68,13 +70,13 @@ def served_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     asset, declared, service = (
         keys.problem(problem.name, "served_requests"),
         problem.monitoring.served,
-        problem.features.service,
+        problem.features.service if problem.features else "",
     )
 
     @dg.asset(
         key=asset.split("/"),
         description="Requests that were answered online, replayed through the point-in-time join: each value as it was known then.",
-        deps=[upstream(keys.online(view)) for view in problem.features.views],
+        deps=[upstream(keys.online(view)) for view in problem.views],
         group_name=keys.MONITORING,
         owners=list(problem.owners),
         kinds={"feast", "polars"},
@@ -95,7 +97,7 @@ def served_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         from ml_assets.features.online.replay import replay
         from ml_assets.features.served import ServedLog
 
-        now = clock.open().now()
+        now = clock.open(problem.clock).now()
         days = [keys.day(now - timedelta(days=back)) for back in range(declared.days + 1)]
         served = ServedLog(feature_store.lake, service).read(days=days, most=MOST_REQUESTS)
         if served is None:
