@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from ml_assets.collection.values import from_numbers, from_text, from_times
+from ml_assets.collection.values import from_numbers, from_text
 from ml_assets.scaffold.columns import Column, agreed, column_of, described
 from ml_assets.scaffold.errors import ScaffoldError
 from ml_assets.scaffold.moments import closest
@@ -266,8 +266,14 @@ def _typed_values(column: Column, values: pl.Series) -> pl.Series:
         found = from_numbers(values, column.type)
         return found.fill_nan(None) if column.type == "Float64" else found
     if column.type in ("Date", "Datetime"):
-        return from_times(values, column.type)
+        return _moments(values) if column.type == "Datetime" else values
     return values.cast(pl.String) if column.type == "String" else values
+
+
+def _moments(values: pl.Series) -> pl.Series:
+    """Return times of any unit and zone in microseconds and UTC; without a zone they are in UTC."""
+    zoned = getattr(values.dtype, "time_zone", None) is not None
+    return (values.dt.convert_time_zone("UTC") if zoned else values.dt.replace_time_zone("UTC")).dt.cast_time_unit("us")
 
 
 def _cast(values: pl.Series, becomes: str) -> pl.Series:

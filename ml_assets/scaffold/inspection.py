@@ -60,6 +60,8 @@ def inspect(inferred: Inferred, *, now: datetime | None = None) -> list[Finding]
     found += [item for look in TABLE_LOOKS for item in look(inferred)]
     if now is not None:
         found += _future(inferred, now)
+    out = {item.column for item in found if item.left_out}
+    found = [item for item in found if item.left_out or item.column not in out or item.code == "personal"]
     return sorted(found, key=lambda item: ORDER.index(item.severity))
 
 
@@ -211,7 +213,7 @@ def _imbalance(inferred: Inferred) -> Iterator[Finding]:
 def _skew(inferred: Inferred) -> Iterator[Finding]:
     if inferred.outcome.skewed and inferred.target:
         values = inferred.frame[inferred.target].drop_nulls()
-        typical, most = values.median(), values.max()
+        typical, most = (values.cast(pl.Float64).quantile(share) for share in (0.5, 1.0))
         seen = f"it is skewed: the median is {typical:,.6g}, the highest {most:,.6g}"
         yield Finding(
             "skewed", inferred.target, "warning", seen, "success is measured as mae, which few rows do not decide"

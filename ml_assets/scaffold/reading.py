@@ -124,7 +124,12 @@ def read(data: str) -> Table:
         dialect, frame = _with_nulls(dialect, frame)
         dialect = _with_numbers(dialect, frame)
     rows = tuple(table.frame.height for table in tables)
-    return Table(tuple(files), first.format, dialect, frame, rows, data, _padded(frame, first.format))
+    padded = _padded(frame, first.format)
+    if padded and (dialect.decimal, dialect.thousands) != (".", ""):
+        raise ScaffoldError(
+            f"{files[0].name} has blanks after its separators and marks in its numbers; take away the blanks"
+        )
+    return Table(tuple(files), first.format, dialect, frame, rows, data, padded)
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------
