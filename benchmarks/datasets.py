@@ -23,8 +23,8 @@ SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 SEED = 20130704
 PARTS = 5
 """Shuffled rows are cut into so many parts: one is the test split, one the validation split, the others are trained on."""
-LABEL, SPLIT, TIME = "label", "split", "event_timestamp"
-NOT_FEATURES = (LABEL, SPLIT, TIME)
+LABEL, SPLIT, TIME, KNOWN = "label", "split", "event_timestamp", "label_timestamp"
+NOT_FEATURES = (LABEL, SPLIT, TIME, KNOWN)
 METRICS: dict[Kind, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 FLIGHTS = 20_000
 LATE = 15  # minutes
@@ -39,8 +39,8 @@ class Dataset:
     """One problem: how its frame is made, and into how many train/test splits it is cut.
 
     The label is 0 or 1 (binary), a text (multi-class) or a number. With `by_time` the frame has a column
-    `event_timestamp`, in whose order it is cut once; a row whose label is known only `label_delay` later, when the next
-    split has begun, is left out. Otherwise fold 0 … `folds` - 1 have test splits without a common row.
+    `event_timestamp`, in whose order it is cut once. Its label is known `label_delay` later (`label_timestamp`); a row
+    is left out when the next split has begun by then. Otherwise fold 0 … `folds` - 1 have test splits without a common row.
     """
 
     name: str
@@ -96,7 +96,9 @@ def checked(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     if frame[LABEL].null_count():
         raise DatasetError(f"{dataset.name}: {frame[LABEL].null_count()} labels are null; leave those rows out")
     plain = frame.with_columns(selectors.integer().cast(pl.Int64), selectors.float().cast(pl.Float64).fill_nan(None))
-    return plain.sort(TIME, maintain_order=True) if dataset.by_time else plain
+    if not dataset.by_time:
+        return plain
+    return plain.sort(TIME, maintain_order=True).with_columns((pl.col(TIME) + dataset.label_delay).alias(KNOWN))
 
 
 def _in_time(rows: pl.DataFrame) -> pl.Series:
@@ -110,7 +112,7 @@ def _known_in_time(rows: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
     if not dataset.by_time:
         return rows
     begins = {name: rows.filter(pl.col(SPLIT) == name)[TIME].min() for name in ("validation", "test")}
-    known, split = pl.col(TIME) + dataset.label_delay, pl.col(SPLIT)
+    known, split = pl.col(KNOWN), pl.col(SPLIT)
     late = (split == "train") & (known > begins["validation"]) | (split == "validation") & (known > begins["test"])
     return rows.filter(~late)
 

@@ -5,36 +5,38 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 
 from benchmarks.arms.quality_asked import Asked, answer
+from ml_assets.development.lifecycle import Plan, develop
 from ml_assets.tasks import task
 
 
 def fit(asked: Asked) -> tuple[Callable[[], np.ndarray], str]:
-    """Develop a model from the development rows, as the asset graph does."""
+    """Develop a model from the development rows, as the asset graph does: its default candidates, its default budget."""
     known, test = asked.rows()
-    found = developed(asked, known, Path(sys.argv[2]) / "models")
-    return lambda: found.model.predict(test), str(getattr(found, "winner", ""))
+    found = develop(known, plan(asked), folder=Path(sys.argv[2]) / "models", tell=log)
+    model = found.model
+    return lambda: model.predict(test), found.selection.winner
 
 
-def developed(asked: Asked, known: pl.DataFrame, folder: Path) -> Any:
-    """Return what the project makes of rows with a label and a split: the one call into it."""
-    from ml_assets.development import lifecycle  # type: ignore[attr-defined]
-
+def plan(asked: Asked) -> Plan:
+    """Return what a declaration without a word more than needed would say."""
     kind = task("regression" if asked.kind == "regression" else "classification", classes=tuple(asked.classes))
-    return lifecycle.develop(
-        known,
+    return Plan(
         task=kind,
         metric=kind.metric(asked.metric),
-        features=list(asked.features),
+        features=tuple(asked.features),
         seed=asked.seed,
-        folder=folder,
         by_time=asked.by_time,
+        threads=asked.threads,
     )
+
+
+def log(text: str) -> None:
+    """Keep what development tells in the arm's log."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

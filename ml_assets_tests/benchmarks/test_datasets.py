@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from benchmarks.datasets import DATASETS, LABEL, SPLIT, TIME, Dataset, DatasetError, checked, cut, dataset
+from benchmarks.datasets import DATASETS, KNOWN, LABEL, SPLIT, TIME, Dataset, DatasetError, checked, cut, dataset
 
 NAMES = [one.name for one in DATASETS]
 QUICK = [name for name in NAMES if not name.startswith("flight")]
@@ -32,7 +32,12 @@ def test_a_data_set_is_a_problem_of_its_kind(name: str) -> None:
     else:
         assert label.dtype.is_numeric()
         assert label.n_unique() > 10
-    assert {str(kind) for kind in frame.drop(TIME, strict=False).dtypes} <= {"Int64", "Float64", "Boolean", "String"}
+    assert {str(kind) for kind in frame.drop(TIME, KNOWN, strict=False).dtypes} <= {
+        "Int64",
+        "Float64",
+        "Boolean",
+        "String",
+    }
     assert (TIME in frame.columns) == problem.by_time
 
 
@@ -55,7 +60,7 @@ def test_a_cut_is_the_same_each_time_and_leaves_no_row_out(name: str) -> None:
     assert_frame_equal(found.development, again.development)
     assert_frame_equal(found.test, again.test)
     assert found.test.columns == [column for column in found.development.columns if column != SPLIT]
-    assert not {LABEL, SPLIT, TIME} & set(found.features)
+    assert not {LABEL, SPLIT, TIME, KNOWN} & set(found.features)
     shares = {split: count / frame.height for split, count in found.development[SPLIT].value_counts().iter_rows()}
     assert shares["train"] > 0.5
     assert shares["validation"] > 0.1
