@@ -44,7 +44,8 @@ def figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     canvas = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(canvas)
     axes = canvas.add_subplot()
-    axes.set_title(plain(title), fontsize=10, color=INK, loc="left", fontweight="bold")
+    # above the figure, not the axes: long names beside the axes would push the title out
+    canvas.suptitle(plain(title), x=0.01, ha="left", fontsize=10, color=INK, fontweight="bold")
     axes.set_xlabel(plain(x_label), fontsize=9, color=INK)
     axes.set_ylabel(plain(y_label), fontsize=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK, length=0)
