@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TERMINATED = 143
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--host", default="127.0.0.1", help="default %(default)s; others need ML_ASSETS_API_KEY_HASHES")
     server.add_argument("--port", type=int, default=6566, help="default %(default)s")
     server.set_defaults(run=_feature_server)
+    _own_data(commands)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -59,6 +61,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.set_defaults(run=_replay)
     return parser
+
+
+def _own_data(commands: Any) -> None:
+    new = commands.add_parser(
+        "new", help="declare a problem over your own data: a file becomes definitions to read and edit"
+    )
+    new.add_argument("name", help="lower-case letters, digits and underscores")
+    new.add_argument("--data", required=True, metavar="FILE_OR_GLOB_OR_URL", help="CSV, Parquet or JSON lines")
+    new.add_argument("--target", metavar="COLUMN", help="what is to be predicted; without it, rows are clustered")
+    new.add_argument("--task", choices=("classification", "regression", "clustering"), help="default: from the target")
+    new.add_argument("--time", metavar="COLUMN", help="when each row was true; splits are then by time")
+    new.add_argument("--entity", metavar="COLUMN", help="whom rows are about; its past outcomes become features")
+    new.add_argument("--group", metavar="COLUMN", help="rows of one group stay on one side of a random split")
+    new.add_argument(
+        "--label-delay", default="1d", help="how long after its time a row's outcome is known (default %(default)s)"
+    )
+    new.set_defaults(run=_new)
+    check = commands.add_parser("check", help="find every fault in the declarations, before anything runs")
+    check.add_argument("name", nargs="?", help="a folder of ml_assets/defs; default: all")
+    check.set_defaults(run=_check)
+    run = commands.add_parser("run", help="run a problem in this process, from its files to its evaluation report")
+    run.add_argument("name", help="the problem")
+    run.set_defaults(run=_run)
+    schema = commands.add_parser("schema", help="print the JSON schema of defs.yaml, for editors")
+    schema.set_defaults(run=_schema)
 
 
 def _demo(given: argparse.Namespace) -> None:
@@ -113,6 +140,52 @@ def _feature_server(given: argparse.Namespace) -> None:
     store.declared()  # brings the registry up to date, or says why not, before anybody asks
     app = create_app(Path(store.repo), lake_url=store.lake, clock=places["clock"].open().now, api_keys=hashes)
     serve(app, host=given.host, port=given.port, api_keys=hashes)
+
+
+def _new(given: argparse.Namespace) -> None:
+    from ml_assets.resources.clock import Clock
+    from ml_assets.scaffold.command import new
+
+    asked = {
+        name: getattr(given, name) for name in ("data", "target", "task", "time", "entity", "group", "label_delay")
+    }
+    print(new(ROOT, given.name, now=Clock().now(), **asked))
+
+
+def _check(given: argparse.Namespace) -> None:
+    from ml_assets.check import check
+
+    found = check(ROOT, given.name)
+    print(found.text())
+    if found.faults:
+        sys.exit(1)
+
+
+def _run(given: argparse.Namespace) -> None:
+    import logging
+    import time
+
+    from ml_assets.definitions import defs
+    from ml_assets.resources.running import run_problem
+
+    logging.getLogger("dagster").setLevel(logging.WARNING)
+    started = time.monotonic()
+    print(
+        run_problem(
+            defs(),
+            ROOT,
+            given.name,
+            tell=lambda line: print(f"[{time.monotonic() - started:5.0f} s] {line}", flush=True),
+        )
+    )
+
+
+def _schema(given: argparse.Namespace) -> None:
+    import json
+
+    from ml_assets.check.schema import schema_of_files
+
+    print(json.dumps(schema_of_files(), indent=1))
 
 
 def _replay(given: argparse.Namespace) -> None:

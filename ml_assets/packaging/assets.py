@@ -97,7 +97,7 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         bundle = load_bundle(Path(built["folder"]), digest=built["digest"])
         decision = decide(frame, bundle, office, metric, seen=_seen(problem, lake, office))
         if decision.promote:
-            edges = boundaries(frame)
+            edges = boundaries(frame, by_time=problem.split.by == "time")
             promote(
                 registry,
                 problem.name,

@@ -30,12 +30,16 @@ class Boundaries:
     live_from: datetime
 
 
-def boundaries(training_set: pl.DataFrame) -> Boundaries:
-    """Return the days (midnight, UTC) on which the test split begins and after which it has ended."""
-    test = training_set.filter(pl.col("split") == "test")["event_timestamp"]
-    first, last = test.dt.truncate("1d").min(), test.dt.truncate("1d").max()
+def boundaries(training_set: pl.DataFrame, *, by_time: bool = True) -> Boundaries:
+    """Return the days (midnight, UTC) on which the test split begins and after which it has ended.
+
+    At random any day may have rows of any split: then both are the day after the last row.
+    """
+    rows = training_set.filter(pl.col("split") == "test") if by_time else training_set
+    days = rows["event_timestamp"].dt.truncate("1d")
+    first, last = days.min(), days.max()
     assert isinstance(first, datetime) and isinstance(last, datetime)
-    return Boundaries(first, last + DAY)
+    return Boundaries(first if by_time else last + DAY, last + DAY)
 
 
 def decide(

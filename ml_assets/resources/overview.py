@@ -25,7 +25,7 @@ def headline(root: Path, problem: str) -> str:
     drift, realised = latest_drift(lake, problem), latest_performance(lake, problem)
     parts = [f"drift of {drift.first}: {drift.verdict} ({len(drift.drifted)} features)" if drift else "no drift report"]
     if realised and realised["status"] == "realised":
-        parts.append(f"realised ROC-AUC {realised['roc_auc']:.3f} on {realised['matured']:,} known outcomes")
+        parts.append(f"realised {_metrics(realised, 1)} on {realised['matured']:,} known outcomes")
     return ", ".join(parts)
 
 
@@ -48,6 +48,14 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+SHOWN = ("roc_auc", "log_loss", "mae", "rmse", "accuracy", "brier")
+"""Of realised metrics, those that a line has room for, in order."""
+
+
+def _metrics(realised: dict[str, Any], most: int) -> str:
+    return ", ".join([f"{name} {realised[name]:.4g}" for name in SHOWN if name in realised][:most])
+
+
 def _problem(name: str, problem: dict[str, Any]) -> list[str]:
     champion, drift, realised = problem["champion"], problem["drift"], problem["realised"]
     lines = ["", name]
@@ -56,7 +64,7 @@ def _problem(name: str, problem: dict[str, Any]) -> list[str]:
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in champion["test_metrics"].items())
     lines.append(f"  champion  version {champion['version']}; on the test split: {metrics}")
     if realised and realised["status"] == "realised":
-        lines.append(f"  realised  on {realised['matured']:,} known outcomes: ROC-AUC {realised['roc_auc']:.4f}")
+        lines.append(f"  realised  on {realised['matured']:,} known outcomes: {_metrics(realised, 3)}")
     if drift:
         lines.append(f"  drift     {drift['window'][0]} to {drift['window'][1]}: {drift['verdict']}, {drift['reason']}")
     return [*lines, ""]

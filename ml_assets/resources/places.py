@@ -110,6 +110,12 @@ class TrackingResource(dg.ConfigurableResource):
 
         return Tracking(self.uri, self.artifacts)
 
+    def incumbent(self, problem: str):  # noqa: ANN201 - Champion | None
+        """Return the `ml_assets.packaging.champion.Champion` in office, verified and loaded, or None."""
+        from ml_assets.packaging.champion import incumbent
+
+        return incumbent(self.open(), problem)
+
 
 class FilesResource(dg.ConfigurableResource):
     """A local folder for models, bundles and HTML reports."""
