@@ -157,26 +157,36 @@ class Predictor:
     """Stands for AutoGluon's TabularPredictor, which lives in another environment: it records, and says the mean."""
 
     fitted: Mapping[str, Any]
+    complaint = ""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
 
     def fit(self, known: Any, **options: Any) -> Predictor:
+        if self.complaint and "dynamic_stacking" not in options:
+            raise AssertionError(self.complaint)
         type(self).fitted = {**self.options, **options, "known": known}
         return self
 
 
-def test_autogluon_is_told_the_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def autogluon_arm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The arm's module, with a stand-in for AutoGluon."""
     module = type(sys)("autogluon.tabular")
     module.TabularPredictor, module.__version__ = Predictor, "0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "autogluon", type(sys)("autogluon"))
     monkeypatch.setitem(sys.modules, "autogluon.tabular", module)
+    monkeypatch.setattr(Predictor, "complaint", "")
     monkeypatch.delitem(sys.modules, "benchmarks.arms.quality_autogluon", raising=False)
-    arm = importlib.import_module("benchmarks.arms.quality_autogluon")
+    yield importlib.import_module("benchmarks.arms.quality_autogluon")
+    del sys.modules["benchmarks.arms.quality_autogluon"]
+
+
+def test_autogluon_is_told_the_problem(tmp_path: Path, autogluon_arm: Any) -> None:
     asked_in(tmp_path, dataset("fertility"))
     asked = json.loads((tmp_path / "asked.json").read_text())
     for preset, holdout in (("medium_quality", True), ("best_quality", False)):
-        arm.fitted(asked, str(tmp_path), preset, 12.0)
+        autogluon_arm.fitted(asked, str(tmp_path), preset, 12.0)
         told = Predictor.fitted
         assert (told["problem_type"], told["eval_metric"]) == ("regression", "root_mean_squared_error")
         assert (told["presets"], told["time_limit"], told["num_cpus"]) == (preset, 12.0, 2)
@@ -185,7 +195,19 @@ def test_autogluon_is_told_the_problem(tmp_path: Path, monkeypatch: pytest.Monke
         assert ("tuning_data" in told) == holdout
         rows = len(told["known"]) + (len(told["tuning_data"]) if holdout else 0)
         assert rows == pl.read_parquet(asked["development"]).height
-    monkeypatch.delitem(sys.modules, "benchmarks.arms.quality_autogluon")
+
+
+def test_autogluon_gets_a_second_go_without_its_trial_of_stacking(
+    tmp_path: Path, autogluon_arm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_in(tmp_path, LINE)
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    monkeypatch.setattr(Predictor, "complaint", "not enough time left; consider dynamic_stacking=False")
+    autogluon_arm.fitted(asked, str(tmp_path), "best_quality", 12.0)
+    assert (Predictor.fitted["dynamic_stacking"], Predictor.fitted["time_limit"]) == (False, 12.0)
+    monkeypatch.setattr(Predictor, "complaint", "label has one value")
+    with pytest.raises(AssertionError, match="one value"):
+        autogluon_arm.fitted(asked, str(tmp_path), "best_quality", 12.0)
 
 
 @pytest.mark.parametrize("name", ["iris", "vote", "maths", "plane_built"])
