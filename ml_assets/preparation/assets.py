@@ -92,7 +92,7 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def observations(
         context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.preparation.observations import LABELS, observe, suite
+        from ml_assets.preparation.observations import LABEL_TIMESTAMP, LABELS, observe, suite
         from ml_assets.preparation.writing import write_checked
 
         store, partitions = lake.open(), of_run_or_whole(context, problem.days)
@@ -115,6 +115,7 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 supervised=task.supervised,
                 label=LABELS[task.output],
                 classes=task.classes,
+                timed=LABEL_TIMESTAMP in frame.columns,
             ),
             now=clock.open(problem.clock).now(),
             partitions=partitions,
