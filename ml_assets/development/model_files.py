@@ -39,6 +39,10 @@ CHUNK_ROWS = 16_384
 PARITY = 1e-5
 """Largest difference of a raw score between a fitted model and its saved form, by the largest score if that is above 1."""
 
+NEAREST_CELLS = 4_000_000
+"""Distances that are held at a time: 32 MB."""
+REACH_TOLERANCE = 1e-6
+
 Scores = np.ndarray
 Scorer = Callable[[Any], Scores]
 FrameScorer = Callable[[pl.DataFrame], Scores]
@@ -407,6 +411,98 @@ def looked_up(column: pl.Series, table: Mapping[str, Any] | None, fallback: Any)
     return answers[known.cast(pl.Int64).fill_null(len(table)).to_numpy()]
 
 
+class Clusters(Format):
+    """A clustering as arrays, over the dense matrix: nearest centre, most likely component, or dense rows in reach."""
+
+    name, file = "clusters", "clusters.npz"
+
+    def dump(self, fitted: Any, like: Matrix) -> bytes:
+        written = io.BytesIO()
+        with zipfile.ZipFile(written, "w") as archive:
+            for name, array in sorted(fitted.items()):
+                part = io.BytesIO()
+                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())
+        return written.getvalue()
+
+    def parse(self, content: bytes, threads: int) -> Scorer:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        say = CLUSTERINGS.get(str(arrays.pop("kind", "")))
+        if say is None:
+            raise ModelFileError(f"a clustering is one of {sorted(CLUSTERINGS)}: train the model again with this code")
+        return lambda matrix: say(np.asarray(matrix, dtype=np.float64), **arrays)
+
+    def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
+        return encoder.dense(frame)
+
+    def of_rows(self, rows: Any) -> Matrix:
+        return rows.dense
+
+
+def nearest_centre(matrix: Matrix, *, centres: np.ndarray) -> np.ndarray:
+    """Return the number of the nearest of the centres (k, d) for each row; of equals the first."""
+    return nearest(matrix, centres)[0]
+
+
+def likeliest_component(
+    matrix: Matrix, *, means: np.ndarray, precisions: np.ndarray, log_weights: np.ndarray
+) -> np.ndarray:
+    """Return the number of the normal density that is the most likely for each row.
+
+    `means` are (k, d); `precisions` the Cholesky factors of the inverse covariances (k, d, d), or their diagonals (k, d).
+    """
+    logs = np.empty((len(matrix), len(means)))
+    for place, (mean, factor) in enumerate(zip(means, precisions, strict=True)):
+        diagonal = np.diag(factor) if factor.ndim == 2 else factor
+        moved = (matrix - mean) @ factor if factor.ndim == 2 else (matrix - mean) * factor
+        logs[:, place] = log_weights[place] + np.log(diagonal).sum() - 0.5 * np.einsum("nd,nd->n", moved, moved)
+    return logs.argmax(axis=1)
+
+
+def within_density(
+    matrix: Matrix, *, rows: np.ndarray, labels: np.ndarray, reach: np.ndarray, neighbours: np.ndarray
+) -> np.ndarray:
+    """Return the cluster of each row by the rows (m, d) and their `labels` (m,), of which -1 is none; -1 where none is in reach.
+
+    It is that of the nearest row with a cluster, if its distance, and that of the `neighbours`-th row of all, are within the
+    cluster's `reach` (k,).
+    """
+    inside = labels >= 0
+    if not inside.any():
+        return np.full(len(matrix), -1)
+    place, own = nearest(matrix, rows, neighbours=int(neighbours), among=inside)
+    far = np.linalg.norm(matrix - rows[place], axis=1)
+    return np.where(np.maximum(far, own) <= reach[labels[place]] * (1 + REACH_TOLERANCE), labels[place], -1)
+
+
+def nearest(
+    matrix: Matrix, others: np.ndarray, *, neighbours: int = 1, among: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of `others` (m, d), those that are true in `among`, is nearest to each row, and how far the `neighbours`-th
+    nearest of all is. `matrix` is float64. Memory stays at `NEAREST_CELLS` distances.
+    """
+    others = np.asarray(others, dtype=np.float64)
+    squares = np.einsum("md,md->m", others, others)
+    barred = np.zeros(len(others)) if among is None else np.where(among, 0.0, np.inf)
+    place, far = np.empty(len(matrix), dtype=np.int64), np.empty(len(matrix))
+    step, rank = max(1, NEAREST_CELLS // max(1, len(others))), min(neighbours, len(others)) - 1
+    for start in range(0, len(matrix), step):
+        part = matrix[start : start + step]
+        distances = squares - 2 * (part @ others.T)
+        place[start : start + step] = (distances + barred).argmin(axis=1)
+        ranked = np.argpartition(distances, rank, axis=1)[:, rank] if rank else distances.argmin(axis=1)
+        far[start : start + step] = np.linalg.norm(part - others[ranked], axis=1)
+    return place, far
+
+
+CLUSTERINGS: dict[str, Callable[..., np.ndarray]] = {
+    "centres": nearest_centre,
+    "mixture": likeliest_component,
+    "density": within_density,
+}
+
+
 class Ensemble(Format):
     """Several models and the weight of each: their answers' weighted mean. Stored files by member, in one archive."""
 
@@ -531,5 +627,5 @@ def _without_addresses(content: bytes) -> bytes:
 
 
 FORMATS: dict[str, Format] = {
-    known.name: known for known in (Prior(), Lookup(), Ubj(), Onnx(), OnnxTrees(), Skops(), Ensemble())
+    known.name: known for known in (Prior(), Lookup(), Ubj(), Onnx(), OnnxTrees(), Skops(), Clusters(), Ensemble())
 }

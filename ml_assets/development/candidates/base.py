@@ -165,8 +165,12 @@ class Candidate(ABC):
 
     def variant(self, parameters: Mapping[str, Any]) -> Candidate:
         """Return the candidate with these hyperparameters; names that it does not have are left out."""
-        known: dict[str, Any] = {name: value for name, value in parameters.items() if name in self.defaults}
-        return replace(self, **{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in parameters.items()
+            if name in self.defaults
+        }
+        return replace(self, **known)
 
     @property
     def searches(self) -> bool:

@@ -35,6 +35,7 @@ class RandomForest(Candidate):
     name: ClassVar[str] = "random_forest"
     complexity: ClassVar[int] = 3
     least_rows: ClassVar[int] = 20
+    search_rows: ClassVar[int] = 10_000
 
     trees: int = 100
     leaves: int = 512
