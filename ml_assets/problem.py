@@ -26,8 +26,8 @@ class Task(dg.Model, dg.Resolvable):
     `clusters` are tried.
     """
 
-    kind: Literal["classification", "regression", "clustering"]
-    positive: str = "positive"
+    kind: Literal["classification", "regression", "clustering"] = Field(description="what kind of answer is asked for")
+    positive: str = Field(default="positive", description="the outcome that label 1 stands for")
     classes: Sequence[str] = Field(default=(), description="all classes, when there are three or more")
     unit: str = Field(default="", description="of the number that is predicted, such as minutes")
     clusters: Sequence[int] = Field(default=(2, 10), description="the fewest and the most clusters that are tried")
@@ -50,7 +50,7 @@ class Availability(dg.Model, dg.Resolvable):
     history_from: str | None = Field(default=None, description="first day of usable history, such as 2013-01-01")
     refreshed: str = Field(default="", description="how often new data comes, in words")
     label_delay: str = Field(default="", description="how long after the question its outcome is known, such as 1d")
-    notes: str = ""
+    notes: str = Field(default="", description="what else there is to know, for people")
 
     @field_validator("label_delay")
     @classmethod
@@ -68,7 +68,9 @@ class Observations(dg.Model, dg.Resolvable):
     is none) and `label_timestamp` (when the label became known).
     """
 
-    query: str
+    query: str = Field(
+        description="one SELECT FROM clean_<source>: keys, event_timestamp, columns, label, label_timestamp"
+    )
     key: Sequence[str] = Field(description="columns that, with event_timestamp, name one observation")
 
     @field_validator("query")
@@ -89,7 +91,7 @@ class Observations(dg.Model, dg.Resolvable):
 class FeatureSet(dg.Model, dg.Resolvable):
     """Which Feast feature service the model sees, beside what the observations know, and the views it is made of."""
 
-    service: str
+    service: str = Field(description="name of the Feast feature service, with its version")
     views: Sequence[str] = Field(
         description="the service's feature views; a training set refuses a service with others"
     )
@@ -108,10 +110,10 @@ class Split(dg.Model, dg.Resolvable):
     in order of time (0.6). At random they are shares; rows that are equal in all features, or of one `group`, stay together.
     """
 
-    by: Literal["time", "random"] = "time"
-    train: str | float = "8mo"
-    validation: str | float = "1mo"
-    test: str | float = "1mo"
+    by: Literal["time", "random"] = Field(default="time", description="in order of time, or at random")
+    train: str | float = Field(default="8mo", description="a span such as 8mo, or a share such as 0.6")
+    validation: str | float = Field(default="1mo", description="a span such as 1mo, or a share such as 0.2")
+    test: str | float = Field(default="1mo", description="a span such as 1mo, or a share such as 0.2")
     gap: str | None = Field(
         default=None, description="between splits, when observations have no label_timestamp, such as 1d"
     )
@@ -162,17 +164,17 @@ class Success(dg.Model, dg.Resolvable):
     metric: str = Field(default="", description="default: the task's own")
     at_least: float | None = Field(default=None, description="of a metric of which more is better")
     at_most: float | None = Field(default=None, description="of a metric of which less is better")
-    beats_baseline_by: float = 0.0
-    slices: Sequence[str] = ()
+    beats_baseline_by: float = Field(default=0.0, description="so much better than the baseline's must the metric be")
+    slices: Sequence[str] = Field(default=(), description="columns by whose values the metric is also reported")
 
 
 class Drift(dg.Model, dg.Resolvable):
     """When a feature counts as drifted, and how long a window is."""
 
-    window_days: int = 7
-    psi: float = 0.2
-    minimum_rows: int = 200
-    share: float = 0.3
+    window_days: int = Field(default=7, description="days that are compared with the training set")
+    psi: float = Field(default=0.2, description="population stability index from which a feature counts as drifted")
+    minimum_rows: int = Field(default=200, description="rows below which nothing is said")
+    share: float = Field(default=0.3, description="share of drifted features from which the data counts as drifted")
 
 
 class Served(dg.Model, dg.Resolvable):
@@ -191,7 +193,7 @@ class Monitoring(dg.Model, dg.Resolvable):
 
     drift: Drift = Drift()
     served: Served = Served()
-    cron: str = "0 7 * * 1"
+    cron: str = Field(default="0 7 * * 1", description="when drift and performance are looked at, as a cron schedule")
     tolerance: float = Field(
         default=0.03, description="realised metric below the test's by more than this is a warning"
     )
@@ -200,7 +202,7 @@ class Monitoring(dg.Model, dg.Resolvable):
 class Retrain(dg.Model, dg.Resolvable):
     """When the candidates are trained again."""
 
-    cron: str = "0 6 1 * *"
+    cron: str = Field(default="0 6 1 * *", description="as a cron schedule")
 
 
 @dg.scaffold_with(ExampleScaffolder)
@@ -228,8 +230,8 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     `predictions`, `drift_report`, `performance_report`, `served_requests`, with their checks, and the schedules that keep them current.
     """
 
-    name: str
-    question: str
+    name: str = Field(description="in lower case; the assets are <name>/…")
+    question: str = Field(description="what is asked, about whom and when, for people")
     task: Task
     observations: Observations
     features: FeatureSet | None = Field(default=None, description="what Feast adds to what the observations know")
@@ -240,7 +242,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     clock: Clock = Field(
         default="replay", description="whose time it is: the replay's while there is one, or the system's"
     )
-    owners: Sequence[str] = ()
+    owners: Sequence[str] = Field(default=(), description="e-mail addresses, or teams as team:name")
     availability: Availability = Availability()
     split: Split = Split()
     candidates: Sequence[str] = Field(default=(), description="default: all of the task")
@@ -251,7 +253,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     value: Mapping[str, Any] = Field(
         default={}, description="what outcomes are worth, e.g. {true_positive: 40, currency: USD}"
     )
-    seed: int = 2013
+    seed: int = Field(default=2013, description="of everything that is drawn at random")
 
     @field_validator("name")
     @classmethod

@@ -2,13 +2,33 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
+Scalar = str | int | float | bool
+
+
+def _written(_: dg.ResolutionContext, values: Sequence[Scalar]) -> list[Scalar]:
+    """Return values as the YAML has them: Dagster's templates would make a number of the text "-999", and None of "None"."""
+    return list(values)
+
+
+def _words(_: dg.ResolutionContext, values: Sequence[Scalar]) -> list[str]:
+    """Return words as text; YAML makes a number of -999, which is its own text, but a truth of yes, which is not."""
+    truths = [value for value in values if isinstance(value, bool)]
+    if truths:
+        raise ValueError(f"YAML reads a word as {truths[0]}; put words such as 'yes' and 'true' in quotes")
+    return [str(value) for value in values]
+
+
+# Values that are taken as they are written, not as templates.
+RAW: Any = {"model_field_type": Sequence[Scalar], "inject_before_resolve": False}
+Words = Annotated[Sequence[str], dg.Resolver(_words, **RAW)]
+Categories = Annotated[Sequence[Scalar] | None, dg.Resolver(_written, **RAW)]
 ColumnType = Literal["Int64", "Float64", "String", "Boolean", "Date", "Datetime"]
 # Fields that the contract takes over under the same name.
 READING = (
@@ -20,18 +40,24 @@ READING = (
 class Column(dg.Model, dg.Resolvable):
     """One column of the contract. A file that breaks it goes to quarantine whole."""
 
-    name: str
-    type: ColumnType
+    name: str = Field(description="as the file names it")
+    type: ColumnType = Field(description="of its values; a Datetime is in UTC")
     nullable: bool | float = Field(default=True, description="true, false, or the share of nulls that is acceptable")
-    minimum: float | None = None
-    maximum: float | None = None
-    categories: Sequence[str] | None = None
+    minimum: float | None = Field(default=None, description="lowest value that there may be")
+    maximum: float | None = Field(default=None, description="highest value that there may be")
+    categories: Categories = Field(default=None, description="all values that there may be")
     format: str | None = Field(
         default=None, description="how text writes days or times, as in strftime: %d.%m.%Y; default: ISO 8601"
     )
-    unit: str = ""
-    description: str = ""
+    unit: str = Field(default="", description="of the values, such as EUR or min")
+    description: str = Field(default="", description="what the column says, for people")
     personal: bool = Field(default=False, description="personal data")
+
+    @property
+    def allowed(self) -> tuple[Scalar, ...]:
+        """Return the categories in the column's type: in YAML, 1 is a number, and a text column may hold its digits."""
+        found = self.categories or ()
+        return tuple(map(str, found)) if self.type == "String" else tuple(found)
 
 
 class Cleaning(dg.Model, dg.Resolvable):
@@ -72,15 +98,15 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     Gives the asset `raw/<name>`, and `clean/<name>` when `clean` is declared, each with a blocking check.
     """
 
-    name: str
+    name: str = Field(description="in lower case; the tables are raw/<name> and clean/<name>")
     pattern: str = Field(description="file name in the landing zone, with {day} for daily files and * as a wildcard")
-    columns: Sequence[Column]
-    description: str = ""
-    owners: Sequence[str] = ()
+    columns: Sequence[Column] = Field(description="all columns of the file")
+    description: str = Field(default="", description="what one row is, for people")
+    owners: Sequence[str] = Field(default=(), description="e-mail addresses, or teams as team:name")
     days: str | None = Field(
         default=None, description="first and last day, 2013-01-01/2013-12-31, when files are daily"
     )
-    key: Sequence[str] = ()
+    key: Sequence[str] = Field(default=(), description="columns that name one row")
     day_columns: Sequence[str] = Field(
         default=(), description="year, month and day columns that must agree with the file"
     )
@@ -94,18 +120,18 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     thousands: Literal["", ",", ".", " ", "'"] = Field(
         default="", description="the mark between groups of three digits in a CSV"
     )
-    null_values: Sequence[str] = Field(default=("", "NA"), description="what stands for no value in a CSV")
-    true_values: Sequence[str] = Field(
+    null_values: Words = Field(default=("", "NA"), description="what stands for no value in a CSV")
+    true_values: Words = Field(
         default=("true", "1", "yes", "t", "y"), description="words for true in a CSV, in any case"
     )
-    false_values: Sequence[str] = Field(
+    false_values: Words = Field(
         default=("false", "0", "no", "f", "n"), description="words for false in a CSV, in any case"
     )
     clock: Literal["replay", "system"] = Field(
         default="replay", description="whose time: the replay's while there is one, or the system's"
     )
     fresh_within_hours: float = Field(default=36, description="raw data older than this is stale")
-    clean: Cleaning | None = None
+    clean: Cleaning | None = Field(default=None, description="how clean/<name> is made; without it there is none")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the raw asset, and the clean one."""
@@ -210,7 +236,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
                 nullable=column.nullable,
                 minimum=column.minimum,
                 maximum=column.maximum,
-                categories=column.categories or (),
+                categories=column.allowed,
                 unit=column.unit,
                 description=column.description,
                 personal=column.personal,

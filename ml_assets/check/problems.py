@@ -184,12 +184,20 @@ def _joined(
         )
         for view in service.declared
     ]
+    if not all(_fits(join) for join in joins):
+        return None  # what is computed is not what Feast declares, which is told of the view
     rows = pl.DataFrame(schema=_without_outcome(seen))
     result = attempt(lambda: with_request_features(point_in_time_join(rows, joins), service.on_demand))
     if not isinstance(result, str):
         return dict(result.schema)
     yield from found.refused(QUERY, result)
     return None
+
+
+def _fits(join: ViewJoin) -> bool:
+    """Tell whether a view has the columns that Feast reads."""
+    times = filter(None, (join.event_timestamp, join.created_timestamp))
+    return {*join.keys.values(), *join.features, *times} <= set(join.frame.collect_schema())
 
 
 def _frames(tables: Tables, names: Mapping[str, str]) -> dict[str, pl.LazyFrame] | None:

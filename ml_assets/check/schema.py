@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 import ml_assets
 from ml_assets.check.shape import PACKAGE, component_type
-from ml_assets.quality.errors import nearest
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -19,9 +20,10 @@ def schema(type: str) -> dict[str, Any]:
     component = component_type(type if "." in type else f"{PACKAGE}.{type}")
     if isinstance(component, str):
         raise ValueError(component)
-    model = component.get_model_cls()
+    # Dagster's own model of a component takes a text for everything, because it might be a template, and loses descriptions.
+    model = component if issubclass(component, BaseModel) else component.get_model_cls()
     if model is None:
-        raise ValueError(f"component type {type!r} has no attributes{nearest(type, ml_assets.__all__)}")
+        raise ValueError(f"component type {type!r} has no attributes; use one of: {', '.join(ml_assets.__all__)}")
     return model.model_json_schema()
 
 
