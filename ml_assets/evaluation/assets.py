@@ -1,21 +1,28 @@
 """Stage 5 in Dagster: the challenger on the untouched test split, beside the baseline and the champion in office."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.development.assets import candidate_results, metric_of, open_experiment, training_set_of
+from ml_assets.development.assets import (
+    candidate_results,
+    challenger_of,
+    metric_of,
+    open_experiment,
+    plan_of,
+    training_set_of,
+)
 from ml_assets.resources.evidence import file
-from ml_assets.resources.places import ClockResource, FilesResource, LakeResource
+from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
+SUCCESS, BASELINE = "success_threshold", "beats_baseline"
 GATES = {
-    "success_threshold": "The declared metric on the test split reaches the declared value.",
-    "beats_baseline": "The challenger is better than the baseline by the declared margin.",
+    SUCCESS: "The declared metric on the test split reaches the declared value.",
+    BASELINE: "The challenger is better than the baseline by the declared margin.",
 }
 
 
@@ -32,47 +39,60 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         kinds={"evidently", "polars"},
         tags={"stage": keys.EVALUATION},
         check_specs=[
-            dg.AssetCheckSpec(name, asset=table.split("/"), blocking=True, description=text)
-            for name, text in GATES.items()
+            dg.AssetCheckSpec(name, asset=table.split("/"), blocking=True, description=GATES[name])
+            for name in gates_of(problem)
         ],
     )
     def evaluation_report(
-        lake: LakeResource, models: FilesResource, reports: FilesResource, clock: ClockResource
+        lake: LakeResource,
+        models: FilesResource,
+        reports: FilesResource,
+        tracking: TrackingResource,
+        clock: ClockResource,
     ) -> dg.MaterializeResult:
-        from ml_assets.evaluation.challenge import examine, gates, left_out, plots, write_html
+        from ml_assets.evaluation.challenge import Limits, examine, gates, left_out
+        from ml_assets.evaluation.explanation import explain
+        from ml_assets.evaluation.page import write_page
+        from ml_assets.evaluation.shown import short
 
         frame, experiment = training_set_of(problem, lake).collect(), open_experiment(problem, lake, models)
-        now = clock.open().now()
         manifest = lake.open().manifest(keys.problem(problem.name, "training_set"))
-        winner = experiment.read("challenger")["winner"]
-        found = examine(
-            problem.name,
+        success, supervised = problem.success, problem.task.plain().supervised
+        missing = left_out(
+            lake.open().scan(keys.problem(problem.name, "observations")),
             frame,
-            {result.name: result for result in candidate_results(problem, experiment)},
-            winner,
-            kind=problem.task.kind,
-            version=f"{winner}@{experiment.data_hash[:8]}",
-            slices=problem.success.slices,
-            made_at=now,
-            unlabelled=left_out(
-                lake.open().scan(keys.problem(problem.name, "observations")), frame, as_known_at=manifest.written_at
-            ),
+            as_known_at=manifest.written_at,
+            by_time=problem.split.by == "time",
+            supervised=supervised,
         )
-        experiment.write("evaluation_report", {"report": found.report.to_json(), "threshold": found.report.threshold})
-        page = write_html(found, reports.folder(problem.name) / "evaluation_report.html")
-        metric = metric_of(problem)
-        images = plots(found, metric, target=problem.success.at_least)
-        verdicts = gates(
-            found.report, metric, at_least=problem.success.at_least, margin=problem.success.beats_baseline_by
+        found = examine(
+            _subject(problem, frame, experiment, lake, tracking),
+            frame,
+            made_at=clock.open(problem.clock).now(),
+            slices=success.slices,
+            unlabelled=missing,
+        )
+        limits = Limits(success.at_least, success.at_most, success.beats_baseline_by)
+        verdicts = gates(found.report, metric_of(problem), limits, baseline=BASELINE in gates_of(problem))
+        explained = explain(found, frame, key=problem.observations.key)
+        told = {"report": found.report.to_json(), "threshold": found.report.threshold, **explained.told()}
+        experiment.write("evaluation_report", told)
+        page = write_page(
+            reports.folder(problem.name) / "evaluation_report.html",
+            found,
+            explained,
+            verdicts,
+            declaration=_declaration(problem),
+            limits=limits,
         )
         return dg.MaterializeResult(
             metadata={
-                "challenger": winner,
+                "challenger": found.subject.challenger.result.name,
                 "rows": found.report.rows,
                 "data_hash": manifest.version,
                 **{f"test {name}": value for name, value in found.report.metrics.items() if value is not None},
-                "report": dg.MetadataValue.md(_with_plots(found.report.markdown(), images)),
-                "evidently": file(page),
+                "report": dg.MetadataValue.md(short(found, explained, limits)),
+                "page": file(page),
             },
             check_results=[
                 dg.AssetCheckResult(check_name=gate.name, passed=gate.passed, description=gate.reason)
@@ -83,7 +103,53 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     return evaluation_report
 
 
-def _with_plots(text: str, images: Mapping[str, str]) -> str:
-    """Return the report with its plots behind the summary, before the tables."""
-    summary, blank, tables = text.partition("\n\n")
-    return f"{summary}{blank}{' '.join(images.values())}\n\n{tables}"
+def gates_of(problem: "MlProblem") -> list[str]:
+    """Return the names of the gates: a clustering has no baseline to be better than."""
+    return [SUCCESS, BASELINE] if problem.task.plain().supervised else [SUCCESS]
+
+
+def _subject(problem: "MlProblem", frame: Any, experiment: Any, lake: LakeResource, tracking: TrackingResource) -> Any:
+    """Return what is examined."""
+    from ml_assets.evaluation.challenge import Subject
+
+    challenger, champion = challenger_of(experiment), tracking.incumbent(problem.name)
+    return Subject(
+        problem=problem.name,
+        version=f"{challenger.result.name}@{experiment.data_hash[:8]}",
+        plan=plan_of(problem, frame.columns),
+        challenger=challenger,
+        results=candidate_results(problem, experiment),
+        data_hash=experiment.data_hash,
+        reason=experiment.read("challenger")["reason"],
+        champion=champion,
+        seen=_seen(problem, lake, champion) if champion and problem.split.by == "random" else None,
+        currency=str(problem.value.get("currency", "")),
+    )
+
+
+def _seen(problem: "MlProblem", lake: LakeResource, champion: Any) -> Any:
+    """Return the keys of the rows that the champion was fitted or selected on: of a random draw they may be among any."""
+    import polars as pl
+
+    rows = lake.open().scan_version(keys.problem(problem.name, "training_set"), champion.data_hash)
+    return rows.filter(pl.col("split") != "test").select(problem.observations.key).unique().collect()
+
+
+def _declaration(problem: "MlProblem") -> dict[str, str]:
+    """Return what the declaration says, for people."""
+    success = problem.success
+    limit = success.at_least if success.at_most is None else success.at_most
+    wanted = "at least" if success.at_most is None else "at most"
+    said = {
+        "question": problem.question,
+        "owners": ", ".join(problem.owners),
+        "task": problem.task.kind,
+        "positive": problem.task.positive if problem.task.plain().output == "probability" else "",
+        "classes": ", ".join(problem.task.classes),
+        "unit": problem.task.unit,
+        "success": f"{problem.metric}{'' if limit is None else f' {wanted} {limit:g}'}",
+        "better than the baseline by": f"{success.beats_baseline_by:g}" if problem.task.plain().supervised else "",
+        "value of outcomes": ", ".join(f"{name.replace('_', ' ')} {worth}" for name, worth in problem.value.items()),
+        "data": problem.availability.notes,
+    }
+    return {name: text for name, text in said.items() if text}

@@ -1,35 +1,81 @@
-"""Examine a challenger: score the test split through the saved models, decide at a threshold chosen on validation."""
+"""Examine a challenger: its answers to the test split, at its own threshold, beside the baseline and the champion in office."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from ml_assets.development.challenger import Challenger
+from ml_assets.development.lifecycle import Plan
+from ml_assets.development.model_files import Model
 from ml_assets.development.training import CandidateResult
-from ml_assets.evaluation.metrics import choose_threshold, evaluate
-from ml_assets.evaluation.plots import as_markdown, calibration_plot, candidates_plot, confusion_plot, pr_plot, roc_plot
+from ml_assets.evaluation.metrics import Answered, EvaluationError, answered
 from ml_assets.evaluation.report import EvaluationReport, make_report
+from ml_assets.evaluation.rivals import Incumbent, champion_rival, simple_rival
+from ml_assets.evaluation.worth import Worth, worth
 from ml_assets.preparation.observations import EVENT_TIMESTAMP
 from ml_assets.preparation.observations import unlabelled as without_label
 from ml_assets.preparation.splits import SPLITS, SplitWindows
-from ml_assets.tasks import Metric, task
+from ml_assets.tasks import Metric
 
-BASELINE = "baseline"
-SHOWN = ("roc_auc", "pr_auc", "log_loss")  # of each candidate, on validation
+MONTH = "month"
+SHOWN = (
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "f1_macro",
+    "accuracy",
+    "rmse",
+    "mae",
+    "r2",
+    "silhouette",
+    "davies_bouldin",
+    "stability",
+)
+"""Metrics of the candidates, of which a table shows the declared one and the first three others that the task has."""
+SMALL_SLICE, LARGE_SLICE = 20, 100
+"""Rows below which a slice is not measured: a twentieth of the test rows, within these limits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is examined: the challenger, the candidates beside it, and how they came about.
+
+    `reason` says why the winner won, `data_hash` names the training set. `champion` is the model in office, if there is one; of a
+    random split `seen` has the keys of the rows that it was fitted on.
+    """
+
+    problem: str
+    version: str
+    plan: Plan
+    challenger: Challenger
+    results: Sequence[CandidateResult]
+    data_hash: str = ""
+    reason: str = ""
+    champion: Incumbent | None = None
+    seen: pl.DataFrame | None = None
+    currency: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Examination:
-    """The report, and the test rows with `score` and `prediction` that it was made from."""
+    """The report, and what it was made from.
 
+    `test` are the test rows with the challenger's answers. `reference` are the validation rows, answered by the same candidate
+    as it was before it was fitted on them too (for a clustering, by the challenger). `train` are the rows of the train split.
+    """
+
+    subject: Subject
     report: EvaluationReport
-    test: pl.DataFrame
-    validation: pl.DataFrame
+    model: Model
+    test: Answered
+    reference: Answered
+    train: pl.DataFrame
+    worth: Worth | None = None
 
 
 @dataclass(frozen=True)
@@ -41,48 +87,80 @@ class Gate:
     reason: str
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the declaration asks of a challenger; None and 0 are not declared."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    beats_baseline_by: float = 0.0
+    slices: Sequence[str] = field(default=())
+
+    @property
+    def target(self) -> float | None:
+        """Return the value to be reached."""
+        return self.at_most if self.at_least is None else self.at_least
+
+
 def examine(
-    problem: str,
+    subject: Subject,
     training_set: pl.DataFrame,
-    results: Mapping[str, CandidateResult],
-    winner: str,
     *,
-    kind: str,
-    version: str,
     made_at: datetime,
     slices: Sequence[str] = (),
     unlabelled: Mapping[str, int] | None = None,
 ) -> Examination:
-    """Return the winner's report on the test split; the baseline's metrics are on the same rows.
+    """Return the challenger's report on the test split; its rivals' metrics are on the same rows.
 
-    The threshold maximises F1 on validation. A slice is a column of the training set, or `month` of the event. `unlabelled`
-    (see `left_out`) is told in the report.
+    A slice is a column of the training set; where the test rows are of several months, `month` is one too. `unlabelled` (see
+    `left_out`) is told in the report.
     """
-    model = results[winner].load()
-    validation, test = (training_set.filter(pl.col("split") == split) for split in ("validation", "test"))
-    validation = validation.with_columns(score=pl.Series(model.predict(validation)))
-    threshold = choose_threshold(validation["label"].to_numpy(), validation["score"].to_numpy())
-    test = test.with_columns(
-        score=pl.Series(model.predict(test)), month=pl.col("event_timestamp").dt.strftime("%Y-%m")
-    ).with_columns(prediction=(pl.col("score") >= threshold).cast(pl.Int64))
-    baseline = results[BASELINE].load().predict(test)
+    plan, challenger = subject.plan, subject.challenger
+    model = challenger.result.load()
+    test = _answers(_with_month(_of(training_set, "test")), model, plan, challenger.threshold)
+    before = {one.name: one for one in subject.results}[challenger.result.name] if plan.task.supervised else None
+    reference = _answers(
+        _of(training_set, "validation"), before.load() if before else model, plan, challenger.threshold
+    )
+    if not len(test):
+        raise EvaluationError("the test split has no labelled rows: check the split's lengths and the labels")
+    simple = simple_rival(test, subject.results, plan, plan.rows(training_set))
+    champion = champion_rival(test, subject.champion, plan, data_hash=subject.data_hash, seen=subject.seen)
+    found = worth(test, plan.value, currency=subject.currency, seed=plan.seed)
+    least = int(np.clip(len(test) // 20, SMALL_SLICE, LARGE_SLICE))
     report = make_report(
         test,
-        problem=problem,
-        model_version=version,
+        problem=subject.problem,
+        model_version=subject.version,
         split="test",
-        threshold=threshold,
-        task=task(kind),
         made_at=made_at,
-        slices=[*slices, "month"],
-        baseline=evaluate(test["label"].to_numpy(), baseline, threshold=threshold, task=task(kind)),
-        candidates=[_row(result, result.name == winner) for result in results.values()],
+        metric=plan.metric.name,
+        slices=[*slices, *_months(test.frame, slices, least)],
+        minimum_rows=least,
+        unlabelled=unlabelled,
+        baseline=simple[0].metrics if simple else {},
+        rivals=[*([simple[0]] if simple else []), champion],
+        candidates=_candidates(subject),
+        told=_told(subject, found),
+        seed=plan.seed,
     )
-    return Examination(replace(report, unlabelled=dict(unlabelled or {})), test, validation)
+    return Examination(subject, report, model, test, reference, _of(training_set, "train"), found)
 
 
-def left_out(observations: pl.LazyFrame, training_set: pl.DataFrame, *, as_known_at: datetime) -> dict[str, int]:
-    """Count the observations in the splits' windows that have no label, by reason and split: they are in no metric."""
+def left_out(
+    observations: pl.LazyFrame,
+    training_set: pl.DataFrame,
+    *,
+    as_known_at: datetime,
+    by_time: bool = True,
+    supervised: bool = True,
+) -> dict[str, int]:
+    """Count the observations that have no label, by reason and (by time) split: they are in no metric."""
+    if not supervised:
+        return {}
+    if not by_time:
+        found = without_label(observations.collect(), as_known_at)
+        return {"with no outcome ever": found["never"], "with an outcome not known yet": found["not yet"]}
     moments = training_set.group_by("split").agg(
         first=pl.col(EVENT_TIMESTAMP).min(), last=pl.col(EVENT_TIMESTAMP).max()
     )
@@ -98,50 +176,27 @@ def left_out(observations: pl.LazyFrame, training_set: pl.DataFrame, *, as_known
     return counts
 
 
-def gates(report: EvaluationReport, metric: Metric, *, at_least: float | None, margin: float) -> list[Gate]:
-    """Return the verdicts before promotion. A metric that does not apply to the rows fails every gate."""
-    value, baseline = report.metrics.get(metric.name), report.baseline.get(metric.name)
-    return [_reaches(metric, value, at_least), _beats(metric, value, baseline, margin)]
+def gates(report: EvaluationReport, metric: Metric, limits: Limits, *, baseline: bool = True) -> list[Gate]:
+    """Return the verdicts before promotion. A metric that does not apply to the rows fails every gate.
+
+    Without a `baseline` (a clustering has none) there is no gate for it.
+    """
+    value = report.metrics.get(metric.name)
+    found = [_reaches(metric, value, limits)]
+    if baseline:
+        found.append(_beats(metric, value, report.baseline.get(metric.name), limits.beats_baseline_by))
+    return found
 
 
-def plots(found: Examination, metric: Metric, *, target: float | None = None) -> dict[str, str]:
-    """Return the plots as Markdown images by name."""
-    values = {str(row["candidate"]): row.get(f"validation {metric.name}") for row in found.report.candidates}
-    selected = next(str(row["candidate"]) for row in found.report.candidates if row["selected"])
-    y, score = found.test["label"].to_numpy(), found.test["score"].to_numpy()
-    threshold = found.report.threshold
-    images = {
-        "candidates on validation": candidates_plot(values, metric=metric.name, selected=selected, target=target),
-        "ROC": roc_plot(y, score, threshold=threshold),
-        "precision-recall": pr_plot(y, score, threshold=threshold),
-        "calibration": calibration_plot(y, score),
-        "confusion": confusion_plot(y, score, threshold=threshold),
-    }
-    return {name: as_markdown(image, name) for name, image in images.items()}
-
-
-def write_html(found: Examination, path: Path) -> Path:
-    """Write Evidently's classification report (test as current, validation as reference) and return its path."""
-    from ml_assets.evaluation.evidently import classification_report
-
-    columns = ["label", "prediction", "score"]
-    reference = found.validation.with_columns(prediction=(pl.col("score") >= found.report.threshold).cast(pl.Int64))
-    html = classification_report(
-        found.test.select(columns), reference.select(columns), threshold=found.report.threshold
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(html)
-    return draft.replace(path)
-
-
-def _reaches(metric: Metric, value: float | None, at_least: float | None) -> Gate:
-    if at_least is None:
-        return Gate("success_threshold", True, "no threshold is declared (success.at_least)")
-    if value is None:
+def _reaches(metric: Metric, value: float | None, limits: Limits) -> Gate:
+    asked = "at least" if limits.at_least is not None else "at most"
+    if limits.target is None:
+        wanted = "at_least" if metric.greater_is_better else "at_most"
+        return Gate("success_threshold", True, f"no threshold is declared (success.{wanted})")
+    if value is None or not np.isfinite(value):
         return Gate("success_threshold", False, f"{metric.name} does not apply to the test rows")
-    passed = value >= at_least if metric.greater_is_better else value <= at_least
-    return Gate("success_threshold", passed, f"{metric.name} is {value:.4f}, declared {at_least}")
+    passed = value >= limits.target if metric.greater_is_better else value <= limits.target
+    return Gate("success_threshold", passed, f"{metric.name} is {value:.4f}, declared {asked} {limits.target:g}")
 
 
 def _beats(metric: Metric, value: float | None, baseline: float | None, margin: float) -> Gate:
@@ -149,21 +204,69 @@ def _beats(metric: Metric, value: float | None, baseline: float | None, margin: 
         return Gate(
             "beats_baseline", False, f"{metric.name} does not apply to challenger ({value}) or baseline ({baseline})"
         )
-    gain = value - baseline if metric.greater_is_better else baseline - value
+    gain = metric.gain(value, baseline)
     passed = gain >= margin and gain > 0  # a tie with the baseline is not a success
     return Gate(
         "beats_baseline",
         passed,
-        f"{metric.name} {value:.4f} against {baseline:.4f}: gain {gain:.4f}, declared {margin}",
+        f"{metric.name} {value:.4f} against {baseline:.4f}: gain {gain:.4f}, declared {margin:g}",
     )
 
 
-def _row(result: CandidateResult, selected: bool) -> dict[str, object]:
-    return {
-        "candidate": result.name,
-        "selected": selected,
-        "outcome": result.outcome,
-        **{f"validation {name}": result.metrics.get(name) for name in SHOWN},
-        "seconds": round(result.seconds, 1),
-        "note": result.reason or "; ".join(result.notes),
+def _of(training_set: pl.DataFrame, split: str) -> pl.DataFrame:
+    return training_set.filter(pl.col("split") == split)
+
+
+def _answers(frame: pl.DataFrame, model: Model, plan: Plan, threshold: float) -> Answered:
+    matrix = None if plan.task.supervised else model.encoder.dense(frame)
+    return answered(frame, model.predict(frame), task=plan.task, threshold=threshold, matrix=matrix)
+
+
+def _with_month(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the month of each row, unless the rows have such a column of their own."""
+    if EVENT_TIMESTAMP not in frame.columns or MONTH in frame.columns:
+        return frame
+    return frame.with_columns(pl.col(EVENT_TIMESTAMP).dt.strftime("%Y-%m").alias(MONTH))
+
+
+def _months(frame: pl.DataFrame, slices: Sequence[str], least: int) -> list[str]:
+    """Return the column of months when it tells two or more parts of the rows apart that are large enough."""
+    if MONTH not in frame.columns or MONTH in slices or frame.schema[MONTH] != pl.String:
+        return []
+    return [MONTH] if (frame[MONTH].value_counts()["count"] >= least).sum() > 1 else []
+
+
+def _candidates(subject: Subject) -> list[dict[str, object]]:
+    known = {name for result in subject.results for name in result.metrics}
+    metric = subject.plan.metric.name
+    shown = [metric, *[name for name in SHOWN if name in known and name != metric][:3]]
+    return [
+        {
+            "candidate": result.name,
+            "selected": result.name == subject.challenger.result.name,
+            "outcome": result.outcome.replace("_", " "),
+            **{f"validation {name}": result.metrics.get(name) for name in shown},
+            "seconds": round(result.seconds, 1),
+            "note": result.reason or "; ".join(result.notes),
+        }
+        for result in subject.results
+    ]
+
+
+def _told(subject: Subject, found: Worth | None) -> dict[str, str]:
+    told = {
+        "selected": f"{subject.challenger.result.name}, {subject.reason}" if subject.reason else "",
+        "fit": "; ".join(subject.challenger.result.notes),
+        "calibration": subject.challenger.calibration if subject.plan.task.output.startswith("probab") else "",
+        "decision": _decision(subject),
+        "value": found.sentence() if found else "",
     }
+    return {topic: text for topic, text in told.items() if text}
+
+
+def _decision(subject: Subject) -> str:
+    if subject.plan.task.output != "probability":
+        return ""
+    decides, threshold = subject.plan.decides, subject.challenger.threshold
+    why = "F1" if decides is None else "declared value" if subject.plan.value else "right decisions"
+    return f"positive from a score of {threshold:.4g} on, the threshold of most {why} on rows that the model was not fitted on"

@@ -7,46 +7,37 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ml_assets.evaluation.metrics import EvaluationError
+from ml_assets.evaluation.metrics import Answered
 
 if TYPE_CHECKING:
     import pandas as pd
     from evidently import Dataset, Report
 
 SAMPLE_ROWS = 5_000
-COLUMNS = ("label", "prediction", "score")
+MOST_COLUMNS = 40
+TITLE = "Evidently"
 
 
-def classification_report(
-    frame_current: pl.DataFrame,
-    frame_reference: pl.DataFrame | None = None,
-    *,
-    threshold: float = 0.5,
-    sample_rows: int = SAMPLE_ROWS,
-    seed: int = 0,
+def task_report(
+    current: Answered, reference: Answered | None = None, *, sample_rows: int = SAMPLE_ROWS, seed: int = 0
 ) -> str:
-    """Evidently's classification preset as one self-contained HTML page (about 4 MB).
+    """Evidently's report of the task as one self-contained HTML page (about 4 MB).
 
-    Both frames have the columns label (0, 1; rows with null are left out), prediction (0, 1) and score (probability of
-    the positive class). The page states how many of how many rows it was made from.
+    The page states how many of how many rows it was made from. Rows that Evidently cannot show give a small page that says so.
     """
-    from evidently import BinaryClassification, DataDefinition, Report
-    from evidently.presets import ClassificationPreset
+    from evidently import Report
 
-    definition = DataDefinition(
-        classification=[
-            BinaryClassification(target="label", prediction_labels="prediction", prediction_probas="score")
-        ],
-        categorical_columns=["label", "prediction"],
-        numerical_columns=["score"],
-    )
-    frames = {"current": _known(frame_current, "current")}
-    if frame_reference is not None:
-        frames["reference"] = _known(frame_reference, "reference")
+    task = current.task
+    frames = {"current": _bounded(task.evidently_frame(current.frame))}
+    if reference is not None and len(reference):
+        frames["reference"] = _bounded(task.evidently_frame(reference.frame))
     samples = {name: bounded_sample(frame, rows=sample_rows, seed=seed) for name, frame in frames.items()}
     notes = [sample_note(name, frame, samples[name]) for name, frame in frames.items()]
-    report = Report([ClassificationPreset(probas_threshold=threshold)])
-    return run_html(report, {name: dataset(sample, definition) for name, sample in samples.items()}, notes)
+    if why := _unfit(current, samples):
+        return page(TITLE, [*notes, why])
+    definition, presets = task.evidently(current.threshold, list(samples.values()))
+    data = {name: dataset(sample, definition) for name, sample in samples.items()}
+    return run_html(Report(list(presets)), data, notes)
 
 
 def bounded_sample(frame: pl.DataFrame, *, rows: int = SAMPLE_ROWS, seed: int = 0) -> pl.DataFrame:
@@ -91,14 +82,17 @@ def _banner(notes: Sequence[str]) -> str:
     return f'<div id="ml-assets-notes" style="{style}">{"<br>".join(escape(note) for note in notes)}</div>'
 
 
-def _known(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        raise EvaluationError(f"the {name} frame lacks {missing}; it has: {', '.join(frame.columns)}")
-    known = frame.select(COLUMNS).drop_nulls()
-    if known["label"].n_unique() < 2:
-        raise EvaluationError(f"the {name} frame has {known.height} labelled rows of fewer than two classes: widen it")
-    return known
+def _bounded(frame: pl.DataFrame) -> pl.DataFrame:
+    """Of a wide frame its first columns: Evidently's page has a chart for each."""
+    return frame.select(frame.columns[:MOST_COLUMNS])
+
+
+def _unfit(current: Answered, samples: dict[str, pl.DataFrame]) -> str:
+    """Why Evidently cannot show these rows, or nothing: it fails on labels of one class."""
+    if current.task.output not in ("probability", "probabilities"):
+        return "" if samples["current"].height > 1 else "Evidently needs two rows or more."
+    few = [name for name, frame in samples.items() if frame.to_series(0).n_unique() < 2]
+    return f"Evidently needs labels of two classes or more: {few} has fewer." if few else ""
 
 
 def _pandas(frame: pl.DataFrame) -> pd.DataFrame:

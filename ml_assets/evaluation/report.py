@@ -9,24 +9,46 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-import polars as pl
-
-from ml_assets.evaluation.metrics import EvaluationError, bootstrap_intervals, evaluate, labelled, reasons
+from ml_assets.evaluation.metrics import RESAMPLES, Answered, EvaluationError, Interval, bootstrap_intervals
 from ml_assets.evaluation.slices import slice_metrics
-from ml_assets.tasks import Task
 
-Interval = tuple[float, float]
-_WIDE = frozenset({"unlabelled", "accuracy", "f1", "log_loss", "brier", "expected_calibration_error"})
+SLICE_METRICS = 5
+_WIDE = frozenset(
+    [
+        *("f1", "brier", "expected_calibration_error", "mse", "noise_share", "balanced_accuracy"),
+        *(
+            f"{name}_{average}"
+            for name in ("precision", "recall", "f1", "roc_auc")
+            for average in ("micro", "weighted")
+        ),
+        *(f"pinball_{quantile}" for quantile in (10, 50, 90)),
+    ]
+)
 _NUMERIC = frozenset("0123456789-")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another model on the same rows: its metrics, and by how much ours is better (`Metric.gain`), with 95 % intervals.
+
+    A rival that cannot be compared has no metrics, and `note` says why.
+    """
+
+    name: str
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    gains: Mapping[str, Interval | None] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
     """How well one version of a model does on one split.
 
-    `metrics`, `intervals` (95 % unless made otherwise), `baseline` are by metric name; None is "not applicable", and
-    `not_applicable` says why. `unlabelled` counts rows left out, by reason. `slices` has the rows of `slice_metrics`,
-    `candidates` one row per candidate (its name under "candidate").
+    `outcomes` are the labels in a few words, `metric` is the one that counts as success. `metrics`, `intervals` (95 % unless
+    made otherwise), `baseline` are by metric name; None is "not applicable", and `not_applicable` says why. `rivals` are other
+    models on the same rows, the baseline first. `unlabelled` counts rows left out, by reason. `slices` has the rows of
+    `slice_metrics`, `candidates` one row per candidate (its name under "candidate"). `told` is what else a reader should know,
+    by topic.
     """
 
     problem: str
@@ -34,16 +56,19 @@ class EvaluationReport:
     model_version: str
     split: str
     rows: int
-    positives: int
+    outcomes: str
     threshold: float
     metrics: Mapping[str, float | None]
     made_at: datetime
+    metric: str = ""
     unlabelled: Mapping[str, int] = field(default_factory=dict)
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     baseline: Mapping[str, float | None] = field(default_factory=dict)
+    rivals: Sequence[Rival] = ()
     slices: Sequence[Mapping[str, Any]] = ()
     candidates: Sequence[Mapping[str, Any]] = ()
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The report as JSON text with sorted keys; numbers that are not finite become null."""
@@ -55,7 +80,8 @@ class EvaluationReport:
         values = json.loads(text)
         try:
             values["made_at"] = datetime.fromisoformat(values["made_at"])
-            values["intervals"] = {name: _interval(pair) for name, pair in values["intervals"].items()}
+            values["intervals"] = _intervals(values["intervals"])
+            values["rivals"] = [Rival(**rival | {"gains": _intervals(rival["gains"])}) for rival in values["rivals"]]
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise EvaluationError(
@@ -64,79 +90,94 @@ class EvaluationReport:
 
     def markdown(self, *, slices: bool = True) -> str:
         """The report as markdown: a summary, the metrics, the candidates, and the slices unless left out."""
-        parts = [self._summary(), self._metrics_table(), self._candidates_table()]
-        return "\n\n".join(part for part in [*parts, self._slices_table() if slices else ""] if part) + "\n"
+        return f"{self.summary()}\n\n{self.tables(slices=slices)}\n"
 
-    def _summary(self) -> str:
+    def tables(self, *, slices: bool = True) -> str:
+        """The metrics, the candidates, and the slices unless left out, as markdown."""
+        parts = [self._metrics(), _records("### Candidates", self.candidates), self._slices() if slices else ""]
+        return "\n\n".join(part for part in parts if part)
+
+    def summary(self) -> str:
+        """What was measured, on what, and what else is told, as markdown."""
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.unlabelled.items() if count) or "none"
-        share = f"{self.positives / self.rows:.1%}" if self.rows else "no rows"
-        return (
+        lines = [
             f"**{self.problem}**, model version **{self.model_version}**, on the {self.split} split: "
-            f"{self.rows:,} labelled rows, {share} positive, threshold {self.threshold:.4g}.\n"
-            f"Rows without a label, left out: {left_out}. Made at {self.made_at.isoformat(timespec='seconds')}."
-        )
+            f"{self.rows:,} rows ({self.outcomes}).",
+            f"Rows left out: {left_out}. Made at {self.made_at.isoformat(timespec='seconds')}.",
+            *(f"{topic.capitalize()}: {text}." for topic, text in self.told.items()),
+        ]
+        return "\n".join(lines)
 
-    def _metrics_table(self) -> str:
-        rows = [[name, number(value), self._range(name), *self._against(name)] for name, value in self.metrics.items()]
-        heads = ["metric", "value", "95 % interval", *(["baseline"] if self.baseline else [])]
+    def metrics_table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and cells of the table of metrics: the value with its interval, each rival's value, and the gain over it."""
+        shown = [rival for rival in self.rivals if rival.metrics]
+        heads = ["metric", "value", "95 % interval"]
+        for rival in shown:
+            heads += [rival.name, "better by (95 %)"]
+        return heads, [
+            [name, number(value), _range(self.intervals.get(name)), *_against(shown, name)]
+            for name, value in self.metrics.items()
+        ]
+
+    def slices_table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and cells of the slices, with the columns that fit a page; `slices` has all metrics."""
+        names = self._narrow()
+        return cells([{name: row[name] for name in names if name in row} for row in self.slices])
+
+    def _narrow(self) -> list[str]:
+        others = [name for name in self.metrics if name not in (*_WIDE, self.metric)][:SLICE_METRICS]
+        return ["slice", "value", "rows", "outcomes", self.metric, *others, "note"]
+
+    def _metrics(self) -> str:
         why = [f"{name} does not apply: {reason}." for name, reason in self.not_applicable.items()]
-        return "\n\n".join(["### Metrics", table(heads, rows), *why])
+        notes = [f"{rival.name}: {rival.note}." for rival in self.rivals if rival.note]
+        return "\n\n".join(["### Metrics", table(*self.metrics_table()), *why, *notes])
 
-    def _range(self, name: str) -> str:
-        pair = self.intervals.get(name)
-        return "-" if pair is None else f"{number(pair[0])} to {number(pair[1])}"
-
-    def _against(self, name: str) -> list[str]:
-        return [number(self.baseline.get(name))] if self.baseline else []
-
-    def _candidates_table(self) -> str:
-        return _records("### Candidates", self.candidates)
-
-    def _slices_table(self) -> str:
-        """The columns that fit a page; `slices` has all metrics."""
-        shown = [{name: value for name, value in row.items() if name not in _WIDE} for row in self.slices]
-        return _records("### Slices", shown)
+    def _slices(self) -> str:
+        return f"### Slices\n\n{table(*self.slices_table())}" if self.slices else ""
 
 
 def make_report(
-    frame: pl.DataFrame,
+    rows: Answered,
     *,
     problem: str,
     model_version: str,
     split: str,
-    threshold: float,
-    task: Task,
     made_at: datetime,
+    metric: str = "",
     slices: Sequence[str] = (),
+    minimum_rows: int = 100,
     unlabelled: Mapping[str, int] | None = None,
     baseline: Mapping[str, float | None] | None = None,
+    rivals: Sequence[Rival] = (),
     candidates: Sequence[Mapping[str, Any]] = (),
-    label: str = "label",
-    score: str = "score",
-    resamples: int = 200,
+    told: Mapping[str, str] | None = None,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> EvaluationReport:
-    """Measure `frame` (one scored row per observation; rows with a null label are counted and left out).
-
-    `unlabelled` explains them by reason; without it, or for what it does not explain, the reason is "label is null".
-    """
-    y, scores = labelled(frame, label=label, score=score)
+    """Measure answered rows. `unlabelled` counts rows that are not among them, by reason; default: those without a label."""
+    missing = rows.unlabelled.height
     return EvaluationReport(
         problem=problem,
-        task=task.kind,
+        task=rows.task.kind,
         model_version=model_version,
         split=split,
-        rows=len(y),
-        positives=int((y == 1).sum()),
-        threshold=threshold,
-        metrics=evaluate(y, scores, threshold=threshold, task=task),
+        rows=len(rows),
+        outcomes=rows.task.describe(rows.y),
+        threshold=rows.threshold,
+        metrics=rows.metrics,
         made_at=made_at,
-        unlabelled=_explain(frame.height - len(y), unlabelled or {}),
-        intervals=bootstrap_intervals(y, scores, resamples=resamples, seed=seed, threshold=threshold, task=task),
-        not_applicable=reasons(y, scores, threshold=threshold, task=task),
+        metric=metric or rows.task.default_metric,
+        unlabelled=dict(unlabelled or {}) or ({"label is null": missing} if missing else {}),
+        intervals=bootstrap_intervals(
+            rows.y, rows.score, resamples=resamples, seed=seed, threshold=rows.threshold, task=rows.task
+        ),
+        not_applicable=rows.reasons,
         baseline=baseline or {},
-        slices=slice_metrics(frame, slices, label=label, score=score, threshold=threshold, task=task).to_dicts(),
+        rivals=tuple(rivals),
+        slices=slice_metrics(rows, slices, minimum_rows=minimum_rows).to_dicts(),
         candidates=tuple(candidates),
+        told=told or {},
     )
 
 
@@ -152,21 +193,22 @@ def number(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
-def _explain(missing: int, given: Mapping[str, int]) -> dict[str, int]:
-    explained = sum(given.values())
-    if explained > missing:
-        raise EvaluationError(
-            f"{explained} unlabelled rows are explained, but {missing} have a null label: count again"
-        )
-    rest = {"label is null": missing - explained} if missing > explained else {}
-    return dict(given) | rest
+def cells(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of records that have the same names, as text."""
+    heads = list(records[0]) if records else []
+    return heads, [[_show(record.get(head)) for head in heads] for record in records]
 
 
 def _records(title: str, records: Sequence[Mapping[str, Any]]) -> str:
-    if not records:
-        return ""
-    heads = list(records[0])
-    return f"{title}\n\n{table(heads, [[_show(record.get(head)) for head in heads] for record in records])}"
+    return f"{title}\n\n{table(*cells(records))}" if records else ""
+
+
+def _range(pair: Interval | None) -> str:
+    return "-" if pair is None else f"{number(pair[0])} to {number(pair[1])}"
+
+
+def _against(rivals: Sequence[Rival], name: str) -> list[str]:
+    return [text for rival in rivals for text in (number(rival.metrics.get(name)), _range(rival.gains.get(name)))]
 
 
 def _show(value: object) -> str:
@@ -191,5 +233,5 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _interval(pair: Sequence[float] | None) -> Interval | None:
-    return None if pair is None else (pair[0], pair[1])
+def _intervals(pairs: Mapping[str, Sequence[float] | None]) -> dict[str, Interval | None]:
+    return {name: None if pair is None else (pair[0], pair[1]) for name, pair in pairs.items()}

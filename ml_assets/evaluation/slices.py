@@ -1,69 +1,84 @@
-"""Metrics per slice: how well the model does for each value of a column."""
+"""Metrics per slice: how well the model does for each value of a column, or for each range of a number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
-from ml_assets.evaluation.metrics import EvaluationError, evaluate, labelled, reasons
+from ml_assets.evaluation.metrics import Answered, EvaluationError
 from ml_assets.tasks import Task
 
 NULL_VALUE = "(null)"
+RANGES = 5
+MOST_VALUES = 12
+"""Distinct values up to which a column of fractions is sliced by value; of more, by ranges of about equally many rows."""
 
 
-def slice_metrics(
-    frame: pl.DataFrame,
-    by: Sequence[str],
-    *,
-    threshold: float,
-    task: Task,
-    label: str = "label",
-    score: str = "score",
-    minimum_rows: int = 100,
-) -> pl.DataFrame:
+def slice_metrics(rows: Answered, by: Sequence[str], *, minimum_rows: int = 100) -> pl.DataFrame:
     """Metrics for each value of each column in `by`, one row per slice, the largest slice of a column first.
 
     Columns: slice, value (String; null values are one slice, "(null)"), rows (with a label), unlabelled (rows
-    without), positives (labels equal to 1), one Float64 column per metric of the task, note. A slice with fewer than
+    without), outcomes (the labels in a few words), one Float64 column per metric of the task, note. A slice with fewer than
     `minimum_rows` labelled rows keeps its row, with null metrics and a note; so does a metric that does not apply.
     """
-    missing = [column for column in by if column not in frame.columns]
+    missing = [column for column in by if column not in rows.frame.columns]
     if missing:
-        raise EvaluationError(f"slice columns {missing} do not exist; the frame has: {', '.join(frame.columns)}")
-    rows = [
-        {"slice": column, "value": _spell(value)}
-        | _measure(part, threshold=threshold, task=task, label=label, score=score, minimum_rows=minimum_rows)
+        raise EvaluationError(f"slice columns {missing} do not exist; the frame has: {', '.join(rows.frame.columns)}")
+    found = [
+        {"slice": column, "value": value} | _measure(rows.take(index), unlabelled, minimum_rows)
         for column in by
-        for value, part in _parts(frame, column)
+        for value, index, unlabelled in _parts(rows, column)
     ]
-    return pl.DataFrame(rows, schema=slice_schema(task))
+    return pl.DataFrame(found, schema=slice_schema(rows.task))
 
 
 def slice_schema(task: Task) -> dict[str, pl.DataType]:
     """The columns of `slice_metrics`, by name."""
     names: dict[str, pl.DataType] = {"slice": pl.String(), "value": pl.String()}
-    names |= dict.fromkeys(["rows", "unlabelled", "positives"], pl.Int64())
+    names |= {"rows": pl.Int64(), "unlabelled": pl.Int64(), "outcomes": pl.String()}
     names |= dict.fromkeys(task.metric_names, pl.Float64())
     return names | {"note": pl.String()}
 
 
-def _parts(frame: pl.DataFrame, column: str) -> list[tuple[object, pl.DataFrame]]:
-    parts = [(key[0], part) for key, part in frame.partition_by(column, as_dict=True).items()]
-    return sorted(parts, key=lambda item: (-item[1].height, _spell(item[0])))
+def _parts(rows: Answered, column: str) -> list[tuple[str, np.ndarray, int]]:
+    """Each value, the places of its labelled rows, and how many rows of it have no label."""
+    values = _spelled(pl.concat([rows.frame[column], rows.unlabelled[column]]))
+    table = pl.DataFrame({"value": values, "place": np.arange(len(values))})
+    labelled = pl.col("place") < len(rows)
+    grouped = table.group_by("value").agg(
+        pl.col("place").filter(labelled).sort(), unlabelled=(~labelled).sum(), rows=pl.len()
+    )
+    ordered = grouped.sort(["rows", "value"], descending=[True, False])
+    return [(row["value"], np.array(row["place"], dtype=np.int64), row["unlabelled"]) for row in ordered.to_dicts()]
 
 
-def _spell(value: object) -> str:
-    return NULL_VALUE if value is None else str(value)
+def _spelled(column: pl.Series) -> pl.Series:
+    """Each value as text; of many different fractions, the range that it is in."""
+    finite = column.fill_nan(None) if column.dtype.is_float() else column
+    if column.dtype.is_float() and finite.n_unique() > MOST_VALUES:
+        edges = finite.qcut(RANGES, allow_duplicates=True, include_breaks=True).struct.field("breakpoint")
+        return _ranges(finite, edges.drop_nulls().unique().sort().to_list())
+    return column.cast(pl.String).fill_null(NULL_VALUE)
 
 
-def _measure(
-    part: pl.DataFrame, *, threshold: float, task: Task, label: str, score: str, minimum_rows: int
-) -> dict[str, object]:
-    y, scores = labelled(part, label=label, score=score)
-    counts = {"rows": len(y), "unlabelled": part.height - len(y), "positives": int((y == 1).sum())}
-    if len(y) < minimum_rows:
-        return counts | {"note": f"too small: {len(y)} labelled rows, fewer than {minimum_rows}"}
-    why = reasons(y, scores, threshold=threshold, task=task)
-    note = "; ".join(f"{name}: {reason}" for name, reason in why.items())
-    return counts | evaluate(y, scores, threshold=threshold, task=task) | {"note": note}
+def _ranges(column: pl.Series, edges: list[float]) -> pl.Series:
+    inner = [edge for edge in edges if np.isfinite(edge)]
+    names = [
+        f"{_bound(low, 'above')}{_bound(high, 'up to', joined=low is not None)}"
+        for low, high in zip([None, *inner], [*inner, None], strict=True)
+    ]
+    return column.cut(inner, labels=names).cast(pl.String).fill_null(NULL_VALUE)
+
+
+def _bound(edge: float | None, word: str, *, joined: bool = False) -> str:
+    return "" if edge is None else f"{' ' if joined else ''}{word} {edge:.4g}"
+
+
+def _measure(part: Answered, unlabelled: int, minimum_rows: int) -> dict[str, object]:
+    counts = {"rows": len(part), "unlabelled": unlabelled, "outcomes": part.task.describe(part.y)}
+    if len(part) < minimum_rows:
+        return counts | {"note": f"too small: {len(part)} labelled rows, fewer than {minimum_rows}"}
+    note = "; ".join(f"{name}: {reason}" for name, reason in part.reasons.items())
+    return counts | part.metrics | {"note": note}

@@ -15,14 +15,28 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
-from ml_assets.evaluation.metrics import evaluate, labelled, reasons
+from ml_assets.evaluation.metrics import evaluate, labelled, nothing, reasons
 from ml_assets.evaluation.report import number, table
 from ml_assets.monitoring.drift import MonitoringError
 from ml_assets.tasks import Task
 
 Status = Literal["realised", "too few labels", "nothing matured", "only in-sample rows", "empty window"]
 
+MOMENT = "event_timestamp"
 WEEK = timedelta(days=7)
+SHOWN = (
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "expected_calibration_error",
+    "f1_macro",
+    "accuracy",
+    "rmse",
+    "mae",
+    "r2",
+    "bias",
+)
+MOST_SHOWN = 4
 STATES: tuple[str, ...] = ("matured", "pending", "never", "contradictory", "in sample")
 PERIOD_SCHEMA: dict[str, Any] = {
     "start": pl.Datetime("us", "UTC"),
@@ -35,7 +49,7 @@ PERIOD_SCHEMA: dict[str, Any] = {
     "never": pl.Int64,
     "contradictory": pl.Int64,
     "in_sample": pl.Int64,
-    "positives": pl.Int64,
+    "outcomes": pl.String,
     "model_versions": pl.String,
 }
 
@@ -47,7 +61,8 @@ class PeriodPerformance:
     expected = matured + pending + never + contradictory, all out of sample: `matured` have a label by now; `pending`
     have none yet; `never` will not get one (the label is known to be null); `contradictory` have newest labels that
     disagree.
-    in_sample rows are counted and left out. Metrics are None unless status is "realised"; `note` says why.
+    in_sample rows are counted and left out. `outcomes` are the matured labels in a few words. Metrics are None unless status is
+    "realised"; `note` says why.
     """
 
     start: datetime
@@ -60,7 +75,7 @@ class PeriodPerformance:
     never: int
     contradictory: int
     in_sample: int
-    positives: int
+    outcomes: str
     model_versions: tuple[str, ...]
     metrics: Mapping[str, float | None]
 
@@ -95,9 +110,9 @@ class PerformanceReport:
         """The report in plain values that JSON can hold; times in ISO 8601."""
         return json.loads(json.dumps(asdict(self), default=datetime.isoformat, allow_nan=False))
 
-    def markdown(self, metrics: Sequence[str] = ("roc_auc", "pr_auc", "log_loss", "expected_calibration_error")) -> str:
-        """The window's status and counts, all its metrics, and a table of its periods with the named metrics."""
-        shown = [name for name in metrics if name in self.overall.metrics]
+    def markdown(self, metrics: Sequence[str] = SHOWN) -> str:
+        """The window's status and counts, all its metrics, and a table of its periods with those of the named that it has."""
+        shown = [name for name in metrics if name in self.overall.metrics][:MOST_SHOWN]
         heads = ["from", "status", "expected", "matured", "pending", "never", *shown, "version", "note"]
         rows = [_cells(period, shown) for period in self.periods]
         numbers = [[name, number(value)] for name, value in self.overall.metrics.items()]
@@ -112,7 +127,7 @@ def performance(
     now: datetime,
     task: Task,
     threshold: float,
-    key: str,
+    key: str | Sequence[str],
     label: str = "label",
     label_timestamp: str = "label_timestamp",
     window_start: datetime | None = None,
@@ -122,20 +137,24 @@ def performance(
 ) -> PerformanceReport:
     """Measure predictions on the labels known at `now` (a time zone is required, as in all times here).
 
-    predictions: `key`, event_timestamp, score, in_sample (null counts as in sample), and perhaps model_version; of rows
-    with the same key the latest by event_timestamp counts. labels: `key`, `label`, `label_timestamp`; of several with
-    the same key the newest known by `now` counts. A null label with a null timestamp, or with one that is past, never
-    comes; a label without a timestamp is not known to be known: it stays pending.
+    predictions: `key`, event_timestamp, the task's columns of answers, in_sample (null counts as in sample), and perhaps
+    model_version; of rows with the same key the latest by event_timestamp counts. labels: `key`, `label`, `label_timestamp`; of
+    several with the same key the newest known by `now` counts. `key` may be several columns, event_timestamp among them where
+    one thing is asked about again and again. A null label with a null timestamp, or with one that is past, never comes; a label
+    without a timestamp is not known to be known: it stays pending. Labels without such a column are known from their
+    event_timestamp on.
 
     The window is [window_start, window_end), by default from the first prediction until now, cut into periods from its
     start. Fewer than `minimum_rows` matured rows give no metrics. Raises a MonitoringError for missing columns, a naive
     time, or a window that ends before it starts.
     """
-    _need(predictions, [key, "event_timestamp", "score", "in_sample"], "predictions")
-    _need(labels, [key, label, label_timestamp], "labels")
+    answers, names = list(task.answers(nothing(task), threshold)), [key] if isinstance(key, str) else list(key)
+    known = label_timestamp if label_timestamp in labels.columns or MOMENT not in labels.columns else MOMENT
+    _need(predictions, [*names, MOMENT, *answers, "in_sample"], "predictions")
+    _need(labels, [*names, label, known], "labels")
     start, end = _window(predictions, now, window_start, window_end)
-    named = labels.select(pl.col(key).alias("key"), label=pl.col(label).cast(pl.Float64), known=label_timestamp)
-    inside = _inside(predictions, key, start, end)
+    named = labels.select(_key(names), label=pl.col(label), known=pl.col(known))
+    inside = _inside(predictions, names, start, end, answers)
     rows = _states(inside, named, now)
     measure = partial(_measure, task=task, threshold=threshold, minimum_rows=minimum_rows)
     parts = [measure(_between(rows, *bounds), *bounds) for bounds in _periods(start, end, period)]
@@ -169,14 +188,23 @@ def _window(
     return start, end
 
 
-def _inside(predictions: pl.DataFrame, key: str, start: datetime, end: datetime) -> pl.DataFrame:
+def _inside(
+    predictions: pl.DataFrame, key: Sequence[str], start: datetime, end: datetime, answers: Sequence[str]
+) -> pl.DataFrame:
     version = (
         pl.col("model_version").cast(pl.String) if "model_version" in predictions.columns else pl.lit(None, pl.String)
     )
-    columns = [pl.col(key).alias("key"), pl.col("event_timestamp", "score"), version.alias("model_version")]
+    columns = [_key(key), pl.col(MOMENT, *answers), version.alias("model_version")]
     seen = pl.col("in_sample").fill_null(True)
     within = pl.col("event_timestamp").is_between(start, end, closed="left")
     return predictions.filter(within).select(*columns, seen)
+
+
+def _key(names: Sequence[str]) -> pl.Expr:
+    """One column that tells observations apart; of several columns, their texts together."""
+    if len(names) == 1:
+        return pl.col(names[0]).alias("key")
+    return pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in names], separator="\x1f").alias("key")
 
 
 def _states(inside: pl.DataFrame, labels: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -225,7 +253,7 @@ def _measure(
     rows: pl.DataFrame, start: datetime, end: datetime, *, task: Task, threshold: float, minimum_rows: int
 ) -> PeriodPerformance:
     counts = {state: int((rows["state"] == state).sum()) for state in STATES}
-    y, score = labelled(rows)
+    y, score = labelled(rows, task=task)
     status, note = _status(counts, rows.height, minimum_rows)
     metrics: dict[str, float | None] = dict.fromkeys(task.metric_names)
     if status == "realised":
@@ -242,7 +270,7 @@ def _measure(
         never=counts["never"],
         contradictory=counts["contradictory"],
         in_sample=counts["in sample"],
-        positives=int((y == 1).sum()),
+        outcomes=task.describe(y) if len(y) else "",
         model_versions=tuple(rows["model_version"].drop_nulls().unique(maintain_order=True)),
         metrics=metrics,
     )
