@@ -18,6 +18,7 @@ from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import resources
 
 JOBS = {"ingest", "train", "score", "monitor", "everything", "update"}
+PROBLEMS = ("flight_delay", "arrival_delay", "airport_segments")
 FIRST = date(2013, 1, 1)
 
 
@@ -74,7 +75,8 @@ def test_every_asset_says_what_it_is(loaded: dg.Definitions) -> None:
 def test_the_named_jobs_and_schedules_are_there(loaded: dg.Definitions) -> None:
     repository = loaded.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} >= JOBS
-    assert {schedule.name for schedule in repository.schedule_defs} == {"flight_delay_retrain", "flight_delay_monitor"}
+    wanted = {f"{problem}_{what}" for problem in PROBLEMS for what in ("retrain", "monitor")}
+    assert {schedule.name for schedule in repository.schedule_defs} == wanted
 
 
 def test_jobs_cover_the_graph_without_overlap(loaded: dg.Definitions) -> None:
