@@ -12,9 +12,9 @@ from ml_assets.resources.scaffolder import ExampleScaffolder
 Scalar = str | int | float | bool
 
 
-def _written(_: dg.ResolutionContext, values: Sequence[Scalar]) -> list[Scalar]:
+def _written(_: dg.ResolutionContext, values: Sequence[Scalar] | None) -> list[Scalar] | None:
     """Return values as the YAML has them: Dagster's templates would make a number of the text "-999", and None of "None"."""
-    return list(values)
+    return None if values is None else list(values)
 
 
 def _words(_: dg.ResolutionContext, values: Sequence[Scalar]) -> list[str]:
@@ -26,9 +26,11 @@ def _words(_: dg.ResolutionContext, values: Sequence[Scalar]) -> list[str]:
 
 
 # Values that are taken as they are written, not as templates.
-RAW: Any = {"model_field_type": Sequence[Scalar], "inject_before_resolve": False}
-Words = Annotated[Sequence[str], dg.Resolver(_words, **RAW)]
-Categories = Annotated[Sequence[Scalar] | None, dg.Resolver(_written, **RAW)]
+Words = Annotated[Sequence[str], dg.Resolver(_words, model_field_type=Sequence[Scalar], inject_before_resolve=False)]
+Categories = Annotated[
+    Sequence[Scalar] | None,
+    dg.Resolver(_written, model_field_type=Sequence[Scalar] | None, inject_before_resolve=False),
+]
 ColumnType = Literal["Int64", "Float64", "String", "Boolean", "Date", "Datetime"]
 # Fields that the contract takes over under the same name.
 READING = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -37,6 +38,10 @@ def test_every_declared_source_is_sound() -> None:
 COLUMN = {"name": "origin", "type": "String"}
 
 
+def formed(form: str, kind: str = "Date") -> dict[str, str]:
+    return {"name": "x", "type": kind, "format": form}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -64,6 +69,28 @@ COLUMN = {"name": "origin", "type": "String"}
             },
             "column x: minimum 2 is above maximum 1; swap them",
         ),
+        ({"separator": ""}, "separator '', quote '\"': write one character that is not the quote"),
+        ({"separator": '"'}, "write one character that is not the quote"),
+        ({"separator": "||"}, r"separator '\|\|': write one plain character"),
+        ({"quote": "«"}, "quote '«': write one plain character"),
+        ({"decimal": ",", "thousands": ","}, "decimal and thousands are both ','; choose two marks"),
+        ({"true_values": ["ja", "X"], "false_values": ["x"]}, r"share \['x'\]; keep each word in one of them"),
+        ({"encoding": "utf8000"}, "encoding 'utf8000' is not known; write one of Python's, such as utf-8, cp1252 or"),
+        ({"encoding": "base64"}, "encoding 'base64' is not known"),
+        (
+            {"columns": [formed("%d.%m.%Y", "String")], "key": [], "clean": {}},
+            "column x: format '%d.%m.%Y' is for Date and Datetime; remove it",
+        ),
+        ({"columns": [formed("DD.MM.YYYY")], "key": [], "clean": {}}, "format 'DD.MM.YYYY': .*write it like %d.%m.%Y"),
+        ({"columns": [formed("%d.%m")], "key": [], "clean": {}}, "format '%d.%m': .*write it like %d.%m.%Y"),
+        (
+            {"columns": [formed("%d.%m.%Y %H", "Datetime")], "key": [], "clean": {}},
+            "format '%d.%m.%Y %H': .*write it like",
+        ),
+        (
+            {"columns": [formed("%d.%m.%Y %H:%M %Z", "Datetime")], "key": [], "clean": {}},
+            "%Z names a zone, .*; write the offset, %z",
+        ),
     ],
 )
 def test_a_contradiction_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -78,6 +105,10 @@ def test_a_contradiction_is_refused(changes: dict[str, Any], message: str) -> No
         ({"columns": [{"name": "a", "type": "Integer"}]}, "Int64"),
         ({"clean": {"plausibel": {}}}, "plausibel"),
         ({"name": None}, "name"),
+        ({"format": "excel"}, "parquet"),
+        ({"decimal": "·"}, "decimal"),
+        ({"thousands": "_"}, "thousands"),
+        ({"clock": "wall"}, "replay"),
     ],
 )
 def test_an_unknown_key_or_a_wrong_type_is_named(changes: dict[str, Any], words: str) -> None:
@@ -106,3 +137,66 @@ def test_the_contract_reads_what_the_declaration_says() -> None:
     columns = {column.name: column for column in source().contract().columns}
     assert (columns["origin"].nullable, columns["temp"].nullable, columns["temp"].sparse) == (False, True, True)
     assert columns["origin"].categories == ("EWR", "JFK", "LGA")
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%y", "%b %d, %Y", "%Y%m%d", "%d.%m.%Y %H:%M:%S.%f", "%A %d %B %Y"])
+def test_forms_of_days_and_times(form: str) -> None:
+    column = {**formed(form, "Datetime" if "%H" in form else "Date"), "name": "origin"}
+    source(columns=[column], key=["origin"], clean={}).check()
+
+
+def test_a_form_is_read_without_a_warning_of_polars() -> None:
+    component = source(columns=[formed("%H:%M:%S,%f %d.%m.%Y", "Datetime")], key=[], clean={})
+    component.check()
+    frame = parse(b'x\n"10:00:00,250000 31.01.2013"\n', component.contract(), name="a.csv")
+    assert frame["x"][0].microsecond == 250_000
+
+
+def test_a_source_of_another_dialect() -> None:
+    component = source(
+        pattern="weather/weather-{day}.txt.gz",
+        separator=";",
+        decimal=",",
+        thousands=".",
+        encoding="cp1252",
+        quote="",
+        null_values=["-"],
+        columns=[
+            {"name": "origin", "type": "String"},
+            {"name": "time_hour", "type": "Datetime", "format": "%d.%m.%Y %H:%M"},
+            {"name": "temp", "type": "Float64"},
+        ],
+    )
+    component.check()
+    text = 'origin;time_hour;temp\nZürich "K";31.01.2013 06:00;-1.234,5\n-;;\n'
+    frame = parse(text.encode("cp1252"), component.contract(), name="a.txt")
+    assert frame.rows() == [('Zürich "K"', datetime(2013, 1, 31, 6, tzinfo=UTC), -1234.5), (None, None, None)]
+
+
+def test_the_format_goes_by_the_pattern_unless_it_is_declared() -> None:
+    line = b'{"origin": "EWR", "time_hour": "2013-01-01T06:00:00Z"}'
+    for changes in ({"pattern": "weather/{day}.jsonl.gz"}, {"format": "jsonl"}):
+        assert parse(line, source(**changes).contract(), name="a").rows()[0][0] == "EWR"
+
+
+def test_words_stay_as_they_are_written() -> None:
+    """Dagster's templates make numbers and None of texts; here they must not."""
+    words = ["", "-999", "99.00", "1e3", "None", "007", "{}"]
+    assert source(null_values=words).null_values == words
+    assert source(null_values=[-999, 0.5, "-"]).null_values == ["-999", "0.5", "-"]
+    assert source(true_values=["1", "True"], separator="\t").contract().dialect.true_values == ["1", "True"]
+    with pytest.raises(Exception, match="YAML reads a word as True; put words such as 'yes' and 'true' in quotes"):
+        source(true_values=[True])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "held"),
+    [("String", ["1", 2, "x"], ("1", "2", "x")), ("Int64", [1, 2], (1, 2)), ("String", None, ())],
+)
+def test_categories_are_of_the_columns_type(kind: str, given: Any, held: tuple[Any, ...]) -> None:
+    found = source(columns=[{"name": "x", "type": kind, "categories": given}], key=[], clean={}).contract()
+    assert found.columns[0].categories == held
+
+
+def test_whose_time_counts() -> None:
+    assert (source().clock, source(clock="system").clock) == ("replay", "system")

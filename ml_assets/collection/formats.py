@@ -16,6 +16,8 @@ import polars as pl
 MOST_BYTES = 2**31  # a decompressed file beyond this is refused, not read
 Format = Literal["csv", "parquet", "jsonl"]
 ENDINGS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+BLOCK = 2**24  # bytes of CSV that are parsed at once; a row must fit
+END = "."  # fields of the row that is added to a CSV, see `_read`
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -82,7 +84,7 @@ def decode(data: bytes, *, encoding: str = "utf-8") -> bytes:
 def csv_rows(text: bytes, dialect: Dialect) -> pl.DataFrame:
     """Return all rows of a CSV (UTF-8, see `decode`), each column as text under the name in the header.
 
-    Null values are null, empty lines are skipped (in a table of one column they are nulls). Raises `ContractError` for
+    Empty fields and null values are null. Empty lines are skipped, in a table of one column they are nulls. Raises `ContractError` for
     names that appear twice, for rows with more or fewer fields than the header, by line, and for what is no CSV.
     """
     text = _with_newlines(text)
@@ -90,13 +92,9 @@ def csv_rows(text: bytes, dialect: Dialect) -> pl.DataFrame:
     twice = sorted({name for name in header if header.count(name) > 1}) if len(set(header)) < len(header) else []
     if twice:
         raise ContractError(f"columns {twice} appear more than once in the header; rename or drop all but one of each")
-    if len(header) > 1:
-        text = text.rstrip(b"\r\n")  # empty lines at the end are no rows
-    frame = _read(text, dialect)
-    if frame.width != len(header):
-        raise ContractError("not a readable CSV: its header has stray quotes; repair and deliver it again")
-    frame.columns = header  # Polars leaves doubled quotes in names as they are
-    return _without_gaps(frame, text, dialect) if _has_gaps(frame, text, dialect) else frame
+    frame = _read(text, dialect, width=len(header))
+    frame.columns = header
+    return frame
 
 
 def line_of(text: bytes, dialect: Dialect, row: int) -> str:
@@ -159,45 +157,43 @@ def _with_newlines(text: bytes) -> bytes:
     return text if b"\n" in text else text.replace(b"\r", b"\n")
 
 
-def _read(text: bytes, dialect: Dialect) -> pl.DataFrame:
-    try:
-        return pl.read_csv(
-            io.BytesIO(text),
-            separator=dialect.separator,
-            quote_char=dialect.quote or None,
-            infer_schema=False,
-            null_values=list(dialect.null_values),
-            encoding="utf8",
-        )
-    except pl.exceptions.PolarsError as error:
-        reason = _ragged(text, dialect) or str(error).splitlines()[0]
-        raise ContractError(f"not a readable CSV: {reason}; repair and deliver it again") from error
+def _read(text: bytes, dialect: Dialect, *, width: int) -> pl.DataFrame:
+    """Read with PyArrow: Polars fills short rows with nulls, and drops an empty field too many, in silence.
 
-
-def _has_gaps(frame: pl.DataFrame, text: bytes, dialect: Dialect) -> bool:
-    """Tell whether a row has fewer fields than the header, which Polars fills with nulls and does not tell.
-
-    Each separator of the file stands between two fields or within one: what is missing from the sum is missing in a row.
+    A row is added to the end and taken off again: an open quote would have swallowed it, which PyArrow does not tell.
     """
-    if frame.width == 1 or not frame.height or not frame.to_series(-1).has_nulls():
-        return False
-    mark = dialect.separator
-    within = sum(name.count(mark) for name in frame.columns)
-    if dialect.quote and dialect.quote.encode() in text:
-        counts = frame.select(pl.all().str.count_matches(mark, literal=True).sum())
-        within += sum(counts.row(0))
-    return text.count(mark.encode()) < (frame.height + 1) * (frame.width - 1) + within
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    end = [END] * width
+    quoted = bool(dialect.quote) and dialect.quote.encode() in text
+    separator = dialect.separator
+    try:
+        found = arrow_csv.read_csv(
+            pa.BufferReader(b"%b\n%b\n" % (text.removesuffix(b"\n"), separator.join(end).encode())),
+            read_options=arrow_csv.ReadOptions(block_size=BLOCK),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=separator,
+                quote_char=dialect.quote or False,
+                newlines_in_values=quoted,
+                ignore_empty_lines=width > 1,
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                default_column_type=pa.string(),
+                null_values=["", *dialect.null_values],
+                strings_can_be_null=True,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise _unreadable(_ragged(text, dialect) or "rows differ in their number of fields") from error
+    frame = pl.DataFrame([pl.from_arrow(column) for column in found.columns])
+    if frame.width != width or frame.row(-1) != tuple(end):
+        raise _unreadable(_ragged(text, dialect) or "a quote is not closed")
+    return frame.head(-1)
 
 
-def _without_gaps(frame: pl.DataFrame, text: bytes, dialect: Dialect) -> pl.DataFrame:
-    """Return the rows without those of empty lines; any other row that is too short is an error."""
-    if reason := _ragged(text, dialect):
-        raise ContractError(f"not a readable CSV: {reason}; repair and deliver it again")
-    lines = [bool(fields) for _, fields in _records(text, dialect, empty=True)]
-    filled = pl.Series(lines[lines.index(True) + 1 :], dtype=pl.Boolean)
-    if len(filled) != frame.height:
-        raise ContractError("not a readable CSV: rows differ in their number of fields; repair and deliver it again")
-    return frame.filter(filled)
+def _unreadable(reason: str) -> ContractError:
+    return ContractError(f"not a readable CSV: {reason}; repair and deliver it again")
 
 
 def _ragged(text: bytes, dialect: Dialect) -> str:
@@ -217,15 +213,13 @@ def _header(text: bytes, dialect: Dialect) -> list[str]:
     try:
         return next((fields for _, fields in _records(text, dialect)), [])
     except csv.Error as error:
-        raise ContractError(f"not a readable CSV: {error} in the header; repair and deliver it again") from error
+        raise _unreadable(f"{error} in the header") from error
 
 
-def _records(
-    text: bytes, dialect: Dialect, *, empty: bool = False, strict: bool = False
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the line where each record begins, and its fields; the slow way, where Polars does not tell.
+def _records(text: bytes, dialect: Dialect, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line where each record begins, and its fields; the slow way, where PyArrow does not tell.
 
-    `empty` yields empty lines as well, as no fields; a table of one column has none that are skipped.
+    Empty lines are skipped, but in a table of one column they are values.
     """
     csv.field_size_limit(MOST_BYTES)
     reader = csv.reader(
@@ -238,6 +232,6 @@ def _records(
     before, width = 0, 0
     for fields in reader:
         width = width or len(fields)
-        if fields or empty or width == 1:
-            yield before + 1, fields or [""] * (width == 1)
+        if fields or width == 1:
+            yield before + 1, fields or [""]
         before = reader.line_num

@@ -21,7 +21,7 @@ from ml_assets.collection.formats import (
     decode,
     line_of,
 )
-from ml_assets.collection.values import IN_JSON, MOMENT, TYPES, from_numbers, from_text, from_times
+from ml_assets.collection.values import IN_JSON, TYPES, days, from_numbers, from_text, moments
 
 LINES_AT_ONCE = 20_000  # JSON lines held as Python objects
 
@@ -53,13 +53,14 @@ class Table(ABC):
     def place(self, row: int) -> str:
         """Return where a row (from 0) stands, in words for people."""
 
-    def misfit(self, values: pl.Series, typed: pl.Series) -> Misfit | None:
-        """Return what was lost between a column's values and its typed ones."""
+    def misfit(self, values: pl.Series, typed: pl.Series, shown: pl.Series | None = None) -> Misfit | None:
+        """Return what was lost between a column's values and its typed ones; `shown` are the values as people know them."""
         if typed.null_count() == values.null_count():
             return None
         wrong = typed.is_null() & values.is_not_null()
         row = int(wrong.arg_true()[0])
-        return Misfit(int(wrong.sum()), values[row], self.place(row))
+        value = values[row] if shown is None or shown[row] is None else shown[row]
+        return Misfit(int(wrong.sum()), value, self.place(row))
 
 
 def open_table(data: bytes, kind: Format, dialect: Dialect, types: Mapping[str, str]) -> Table:
@@ -128,6 +129,8 @@ class JsonTable(Table):
     def _values(self, rows: Sequence[tuple[int, dict[str, Any]]], name: str) -> pl.Series:
         fits, held, dtype = IN_JSON[self._types[name]]
         values = [row.get(name) for _, row in rows]
+        if (quick := _of_one_kind(name, values, held, dtype)) is not None:
+            return quick
         wrong = [at for at, value in enumerate(values) if value is not None and not fits(value)]
         for at in wrong:
             self._wrong.setdefault(name, []).append((rows[at][0], values[at]))
@@ -149,6 +152,17 @@ class JsonTable(Table):
     def place(self, row: int) -> str:
         """Return the line of a row."""
         return f"line {self._lines[row]}"
+
+
+def _of_one_kind(name: str, values: Sequence[Any], kind: type, dtype: pl.DataType) -> pl.Series | None:
+    """Return values that are all of one Python type, or null, the quick way; None where each must be looked at."""
+    if not set(map(type, values)) <= {kind, type(None)}:
+        return None
+    try:
+        found = pl.Series(name, values, dtype=dtype)
+    except (OverflowError, TypeError, UnicodeError, pl.exceptions.PolarsError):
+        return None
+    return None if dtype == pl.Float64 and found.is_infinite().any() else found
 
 
 def _objects(text: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -232,9 +246,23 @@ class ParquetTable(Table):
             raise ContractError(
                 f"column {name}: it holds {kind}, and {dtype} is declared; deliver it as {dtype} or change the declaration"
             )
+        if kind in ("days", "times"):
+            return self._in_time(name, kind, dtype)
         values = self._values(name, kind)
-        typed = _as_declared(values, kind, dtype)
+        typed = from_numbers(values, dtype) if dtype in ("Int64", "Float64") else values.cast(TYPES[dtype])
         return typed, self.misfit(values, typed)
+
+    def _in_time(self, name: str, kind: str, dtype: str) -> tuple[pl.Series, Misfit | None]:
+        """Return days or times; the zone does not matter: what is stored is UTC, and times without a zone are UTC."""
+        import pyarrow as pa
+
+        with _readable():
+            column = self._column(name)
+            column = column if kind == "times" else column.cast(pa.date64())
+            counts = pl.Series(name, pl.from_arrow(column.cast(pa.int64())))
+        found = moments(counts, column.type.unit if kind == "times" else "ms")
+        typed = found if dtype == "Datetime" else days(found)
+        return typed, self.misfit(counts, typed, found)
 
     def place(self, row: int) -> str:
         """Return the number of the row, from 1."""
@@ -245,14 +273,20 @@ class ParquetTable(Table):
         with _readable():
             return self._file.read()
 
+    def _column(self, name: str) -> Any:
+        """Return a column of Arrow, without a dictionary; Polars takes on trust that text is UTF-8."""
+        from pyarrow import types
+
+        column = self._rows.column(name)
+        column.validate(full=True)
+        return column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
+
     def _values(self, name: str, kind: str) -> pl.Series:
         """Return a column in a type that Polars knows."""
         import pyarrow as pa
 
-        column = self._rows.column(name)
         with _readable():
-            if pa.types.is_dictionary(column.type):
-                column = column.cast(column.type.value_type)
+            column = self._column(name)
             if kind == "numbers" or pa.types.is_decimal256(column.type):
                 column = column.cast(pa.float64())
             if kind == "text":
@@ -275,19 +309,9 @@ def _kind(arrow: Any) -> str:
         "decimals": types.is_decimal,
         "days": types.is_date,
         "times": types.is_timestamp,
-        "text": lambda found: (
-            types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
-        ),
+        "text": lambda found: types.is_string(found) or types.is_large_string(found) or types.is_string_view(found),
     }
     return next((kind for kind, test in tests.items() if test(arrow)), str(arrow))
-
-
-def _as_declared(values: pl.Series, kind: str, dtype: str) -> pl.Series:
-    if kind == "nulls":
-        return values.cast(TYPES[dtype])
-    if dtype in ("Int64", "Float64"):
-        return from_numbers(values, dtype)
-    return from_times(values, dtype) if TYPES[dtype] in (pl.Date(), MOMENT) else values
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,9 @@ TYPES: Mapping[str, pl.DataType] = {
 # The marks between groups of digits come in several shapes: no-break spaces, the typographic apostrophe.
 GROUPS = {",": ",", ".": r"\.", " ": "[ \u00a0\u202f]", "'": "['’]"}
 SAMPLE = datetime(2013, 11, 30, 22, 45, 17, 250_000, tzinfo=UTC)
+SECONDS_A_DAY = 86_400
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # in a second
+FIRST, AFTER = -62_135_596_800, 253_402_300_800  # the year 1 and the year 10000, in seconds since 1970
 MOST_NOTATIONS = 4  # of times in one column: with and without a fraction, with and without a zone
 
 
@@ -123,10 +127,9 @@ def _chrono(form: str) -> str:
 
 
 def _in_calendar(values: pl.Series) -> pl.Series:
-    """Return days or times, null outside the years 1 to 9999, which Python cannot hold."""
-    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
-    limits = pl.Series([first, last], dtype=MOMENT).cast(values.dtype)
-    inside = values.is_between(limits[0], limits[1])
+    """Return days or times (in microseconds), null outside the years 1 to 9999, which Python cannot hold."""
+    each = UNITS["us"] if values.dtype == MOMENT else 1 / SECONDS_A_DAY
+    inside = values.to_physical().cast(pl.Int64).is_between(int(FIRST * each), int(AFTER * each) - 1)
     return values.set(~inside, None) if not inside.all() else values
 
 
@@ -143,23 +146,22 @@ def from_numbers(values: pl.Series, dtype: str) -> pl.Series:
     return found.set(found.cast(values.dtype, strict=False).ne_missing(values), None)
 
 
-def from_times(values: pl.Series, dtype: str) -> pl.Series:
-    """Return days or times (any unit, any zone; without a zone they are UTC) as `Date` or `Datetime`.
+def moments(counts: pl.Series, unit: str) -> pl.Series:
+    """Return times from counts of a unit (s, ms, us, ns) since 1970; null outside the years 1 to 9999.
 
-    A time becomes a day only at midnight (pandas writes days so), else null. Finer units than microseconds are cut off.
+    Counts, because Polars panics on times that it cannot show. What is finer than a microsecond is cut off.
     """
-    if values.dtype == pl.Date:
-        values = _in_calendar(values)
-        return values if dtype == "Date" else values.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    zone = getattr(values.dtype, "time_zone", None)
-    moments = values.dt.convert_time_zone("UTC") if zone else values.dt.replace_time_zone("UTC")
-    if moments.dtype == pl.Datetime("ms", "UTC"):
-        moments = _in_calendar(moments)  # what is beyond would wrap around
-    moments = _in_calendar(moments.dt.cast_time_unit("us"))
-    if dtype == "Datetime":
-        return moments
-    days = moments.dt.date()
-    return days.set(days.cast(pl.Datetime("us")).dt.replace_time_zone("UTC").ne_missing(moments), None)
+    each = UNITS[unit]
+    inside = counts.is_between(max(FIRST * each, -(2**63)), min(AFTER * each - 1, 2**63 - 1))
+    counts = counts.set(~inside, None)
+    micros = counts * (UNITS["us"] // each) if each <= UNITS["us"] else counts // (each // UNITS["us"])
+    return micros.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def days(found: pl.Series) -> pl.Series:
+    """Return times as days. Only a midnight is a day (pandas writes days so); other times become null."""
+    dates = found.dt.date()
+    return dates.set(dates.cast(pl.Datetime("us")).dt.replace_time_zone("UTC").ne_missing(found), None)
 
 
 def _is_whole(value: Any) -> bool:
@@ -167,7 +169,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_real(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**1023 and math.isfinite(value)
+    return math.isfinite(value) if type(value) is float else type(value) is int and abs(value) <= sys.float_info.max
 
 
 def _is_text(value: Any) -> bool:
@@ -179,7 +181,7 @@ def _is_boolean(value: Any) -> bool:
 
 
 # Which values of JSON a type takes, and as what they are held; days and times are text there.
-IN_JSON: Mapping[str, tuple[Callable[[Any], bool], Callable[[Any], Any], pl.DataType]] = {
+IN_JSON: Mapping[str, tuple[Callable[[Any], bool], type, pl.DataType]] = {
     "Int64": (_is_whole, int, pl.Int64()),
     "Float64": (_is_real, float, pl.Float64()),
     "String": (_is_text, str, pl.String()),

@@ -149,13 +149,13 @@ PACKED = gzip.compress(GOOD * 50, mtime=0)
         (PACKED[:-4], "a.csv.gz", "truncated"),
         (PACKED[:20] + b"\x00\x01" + PACKED[22:], "a.csv.gz", "gzip stream is (damaged|truncated)"),
         (GOOD, "a.csv.gz", "damaged .*; deliver it again"),
-        (b"id,value\n1,\xff\xfe\n", "a.csv", "not a readable CSV: invalid utf-8.*repair and deliver it again"),
+        (b"id,value\n1,\xff\xfe\n", "a.csv", r"invalid utf-8 in line 2, byte 12 .*repair and deliver it again"),
         (b"id,value\n1,2,3\n", "a.csv", "not a readable CSV"),
         (b"id\n1\n", "a.csv", "column missing: value; deliver all declared columns"),
         (b"other\n1\n", "a.csv", "columns missing: id, value"),
         (b"id,vaule\n1,2\n", "a.csv", r"value \(renamed to vaule\?\)"),
         (b"id,value,more\n1,2,3\n", "a.csv", r"unknown columns \['more'\]; declare them"),
-        (b"id,value,id\n1,2,3\n", "a.csv", "unknown columns"),
+        (b"id,value,id\n1,2,3\n", "a.csv", r"columns \['id'\] appear more than once"),
     ],
 )
 def test_a_broken_file_is_refused_with_a_reason(data: bytes, name: str, reason: str) -> None:
