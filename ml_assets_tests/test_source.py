@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -26,6 +27,16 @@ def test_the_example_in_the_docstring_loads() -> None:
     assert EXAMPLE["type"] == "ml_assets.Source"
     source().check()
     assert source().contract().folder == "weather"
+
+
+def test_the_example_in_the_guide_loads() -> None:
+    guide = Path(__file__).parents[1] / "docs" / "sources.md"
+    example = yaml.safe_load(guide.read_text().split("```yaml")[1].split("```")[0])
+    found = Source.resolve_from_dict(example["attributes"])
+    found.check()
+    text = "order;line;ordered_at;price;channel;email\n1;1;31.01.2024 09:30;1.234,50;web;ü@x\n"
+    frame = parse(text.encode("cp1252"), found.contract(), name="orders-2024-01-31.csv")
+    assert frame.row(0)[2:4] == (datetime(2024, 1, 31, 9, 30, tzinfo=UTC), 1234.5)
 
 
 def test_every_declared_source_is_sound() -> None:

@@ -17,7 +17,7 @@ MOST_BYTES = 2**31  # a decompressed file beyond this is refused, not read
 Format = Literal["csv", "parquet", "jsonl"]
 ENDINGS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 BLOCK = 2**24  # bytes of CSV that are parsed at once; a row must fit
-END = "."  # fields of the row that is added to a CSV, see `_read`
+END = "\x04"  # end of transmission: in each field of the row that is added to a CSV, see `_read`
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -84,8 +84,9 @@ def decode(data: bytes, *, encoding: str = "utf-8") -> bytes:
 def csv_rows(text: bytes, dialect: Dialect) -> pl.DataFrame:
     """Return all rows of a CSV (UTF-8, see `decode`), each column as text under the name in the header.
 
-    Empty fields and null values are null. Empty lines are skipped, in a table of one column they are nulls. Raises `ContractError` for
-    names that appear twice, for rows with more or fewer fields than the header, by line, and for what is no CSV.
+    Empty fields and null values are null. Empty lines are skipped; in a table of one column they are nulls. Raises
+    `ContractError` for names that appear twice, for rows with more or fewer fields than the header, by line, and for
+    what is no CSV.
     """
     text = _with_newlines(text)
     header = _header(text, dialect)

@@ -340,6 +340,19 @@ def test_rows_of_text(text: str, rows: list[tuple[str | None, ...]]) -> None:
     assert csv_rows(text.encode(), Dialect()).rows() == rows
 
 
+@pytest.mark.parametrize("null", [".", "-", "?", " ", "\\N", "-999"])
+def test_any_text_may_stand_for_null(null: str) -> None:
+    text = f"a,b\n{null},1\n.x,{null}\n".encode()
+    assert csv_rows(text, Dialect(null_values=[null])).rows() == [(None, "1"), (".x", None)]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", " ", ":", "\x01", "\x1f"])
+def test_any_character_may_separate(separator: str) -> None:
+    text = "a,b\n1,\n\n'2,3',4\n".replace(",", separator)
+    rows = csv_rows(text.encode(), Dialect(separator=separator, quote="'")).rows()
+    assert rows == [("1", None), (f"2{separator}3", "4")]
+
+
 def test_names_are_as_they_are_written() -> None:
     assert csv_rows(b'"a ""1""", b,c;d\n1,2,3\n', Dialect()).columns == ['a "1"', " b", "c;d"]
 
