@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ml_assets import keys
@@ -14,12 +15,13 @@ from ml_assets.check.problems import problem_faults
 from ml_assets.check.repository import agreement, declared_repo
 from ml_assets.check.shape import Declared, declared
 from ml_assets.check.sources import shared_folders, source_faults
-from ml_assets.check.tables import Tables
+from ml_assets.check.tables import Tables, attempt
 from ml_assets.check.views import view_faults
 from ml_assets.features.compiled import CompiledRepo
 from ml_assets.features.retrieval import CONFIG, current_repo
 from ml_assets.quality.errors import nearest
 from ml_assets.resources.environment import setting
+from ml_assets.resources.partitions import daily
 
 LAYERS = (keys.RAW, keys.CLEAN, keys.FEATURES, keys.FEATURE_STORE)
 THINGS = {"Source": "source", "FeatureViews": "bundle of feature views", "MlProblem": "problem"}
@@ -123,6 +125,7 @@ def _across(declarations: Sequence[Declared], wanted: Sequence[Declared]) -> lis
     """Return what no component can know by itself: names and folders that are taken."""
     found = [
         *_names(declarations),
+        *_intervals(declarations),
         *shared_folders([item for item in declarations if item.type == "Source" and item.component]),
     ]
     return [fault for fault in found if _within(fault, wanted)]
@@ -139,6 +142,19 @@ def _names(declarations: Sequence[Declared]) -> Iterator[Fault]:
             if kind == "problem" and name in LAYERS:
                 yield from found.fault(path, f"{name!r} is the name of a layer of tables", "give it another name")
             first.setdefault((kind, name), found)
+
+
+def _intervals(declarations: Sequence[Declared]) -> Iterator[Fault]:
+    """Yield other days than the first declared: Dagster runs a job only over assets whose partitions are the same."""
+    having = [found for found in declarations if found.component and getattr(found.component, "days", None)]
+    dated = [found for found in having if not isinstance(attempt(partial(daily, found.component.days)), str)]
+    for found in dated[1:]:
+        days, first = found.component.days, dated[0]
+        if days != first.component.days:
+            problem = f"days {days!r} are not those of {first.name or first.document.file}, {first.component.days!r}"
+            yield from found.fault(
+                ("days",), problem, "write the same days everywhere: the named jobs run over all of them"
+            )
 
 
 def _own_names(found: Declared) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
@@ -177,7 +193,7 @@ def _made_from(found: Declared) -> Iterator[str]:
         tables = component.observations.tables
         yield from component.features.views if component.features else ()
     if found.type == "FeatureViews":
-        tables = [table for view in component.views for table in (view.source, *getattr(view, "uses", ()))]
+        tables = [table for view in component.views for table in (view.source, *view.uses)]
     if found.type == "Source" and component.clean:
         tables = list(component.clean.uses)
     yield from (table.rpartition("/")[2] for table in tables)

@@ -60,13 +60,17 @@ def function(found: Declared, path: Keys, name: str) -> Iterator[Fault]:
         yield from found.refused(path, problem)
 
 
-def table(found: Declared, path: Keys, name: str, tables: Tables, *, whole: bool = False) -> Iterator[Fault]:
-    """Yield a table that nothing declares; with `whole`, also one that has days."""
+def table(found: Declared, path: Keys, name: str, tables: Tables, *, days: bool | None) -> Iterator[Fault]:
+    """Yield a table that nothing declares, or one that has days, or has none, unless `days` says so; None: either."""
     known = tables.names()
     if name not in known:
         about = nearest(name, known).removeprefix("; ")
         yield from found.fault(path, f"nothing declares the table {name!r}", about or f"use one of: {_some(known)}")
-    elif whole and tables.partitioned(name):
+    elif days and not tables.partitioned(name) and tables.told(name):
+        yield from found.fault(
+            path, f"table {name!r} has no days", "name a table with days, or write partitioned: false"
+        )
+    elif days is False and tables.partitioned(name):
         yield from found.fault(path, f"table {name!r} has a partition for each day", "name a table without days")
 
 

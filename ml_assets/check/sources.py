@@ -44,7 +44,7 @@ def _contract(found: Declared, source: Any, told: Collection[Keys]) -> Iterator[
 def _cleaning(found: Declared, source: Any, tables: Tables) -> Iterator[Fault]:
     cleaning, table = source.clean, keys.clean(source.name)
     for number, used in enumerate(cleaning.uses):
-        yield from common.table(found, ("clean", "uses", number), used, tables, whole=True)
+        yield from common.table(found, ("clean", "uses", number), used, tables, days=False)
     outcome = tables.outcome(table)
     if outcome.message:
         yield from found.refused(("clean", "derive"), outcome.message)

@@ -89,6 +89,15 @@ class Tables:
         found = self.sources.get(name)
         return bool(found and found.component and found.component.days)
 
+    def told(self, table: str) -> bool:
+        """Tell whether the declaration of a table could be read."""
+        layer, _, name = table.partition("/")
+        return (
+            name in self.views
+            if layer == keys.FEATURES
+            else bool(name in self.sources and self.sources[name].component)
+        )
+
     def frame(self, table: str) -> pl.LazyFrame | None:
         """Return the table without rows; None when its columns cannot be told."""
         found = self.schema(table)
@@ -133,7 +142,7 @@ class Tables:
         found = self._run(
             view.compute,
             source,
-            getattr(view, "uses", ()),
+            view.uses,
             lambda compute, frame: compute_view(compute, frame, time_zone=zone).schema,
         )
         return found if found.schema is None else Outcome(_without_partition(found.schema))

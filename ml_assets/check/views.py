@@ -18,16 +18,18 @@ def view_faults(found: Declared, tables: Tables) -> Iterator[Fault]:
     yield from common.owners(found, bundle.owners)
     yield from common.days(found, bundle.days)
     yield from common.time_zone(found, bundle.time_zone)
+    for number, field, message in bundle.problems():
+        yield from found.refused(("views", number, field), message)
     for number, view in enumerate(bundle.views):
         yield from _view(found, number, view, tables)
 
 
 def _view(found: Declared, number: int, view: Any, tables: Tables) -> Iterator[Fault]:
     place, table = ("views", number), keys.feature_view(view.name)
-    yield from common.table(found, (*place, "source"), view.source, tables)
-    for position, used in enumerate(getattr(view, "uses", ())):
-        yield from common.table(found, (*place, "uses", position), used, tables)
-    if tables.views.get(view.name) != (found, view):
+    used = ((*place, "uses", position) for position, _ in enumerate(view.uses))
+    for path, read in zip([(*place, "source"), *used], [view.source, *view.uses], strict=True):
+        yield from common.table(found, path, read, tables, days=view.partitioned or None)
+    if tables.views.get(view.name, (found, None))[1] is not view:
         return  # another one of this name is in its place, which is a fault by itself
     outcome = tables.outcome(table)
     if outcome.message:

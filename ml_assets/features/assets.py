@@ -1,6 +1,6 @@
 """The feature store in Dagster: feature views as daily tables, and a problem's training set from Feast."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,8 +27,8 @@ COLUMN_SCHEMA, COLUMN_LINEAGE = "dagster/column_schema", "dagster/column_lineage
 class View(dg.Model, dg.Resolvable):
     """How one feature view is computed. Its entity, types and time to live are declared in `feature_repo/`."""
 
-    name: str
-    description: str
+    name: str = Field(description="as Feast declares it; the table is features/<name>")
+    description: str = Field(description="what a row says, for people")
     compute: str = Field(
         description="dotted path of a function from a Polars lazy frame of `source` to the view's rows"
     )
@@ -39,7 +39,7 @@ class View(dg.Model, dg.Resolvable):
     )
     entity: Sequence[str] = Field(description="join key columns")
     lookback_days: int = Field(default=0, description="days of `source` before a day on which the day's rows depend")
-    partitioned: bool = True
+    partitioned: bool = Field(default=True, description="false: one table without days, such as a register")
     fresh_within_hours: float | None = Field(
         default=None, description="the newest event may be this old; without it, freshness is not judged"
     )
@@ -71,20 +71,25 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
     """
 
     days: str | None = Field(default=None, description="first and last day; needed by views with partitions")
-    time_zone: str = "UTC"
+    time_zone: str = Field(default="UTC", description="of the days, an IANA name")
     clock: Literal["replay", "system"] = Field(
         default="replay", description="whose time it is: the replay's while there is one, or the system's"
     )
-    owners: Sequence[str] = ()
-    views: Sequence[View]
+    owners: Sequence[str] = Field(default=(), description="e-mail addresses, or teams as team:name")
+    views: Sequence[View] = Field(description="the views, one table each")
+
+    def problems(self) -> Iterator[tuple[int, str, str]]:
+        """Yield the number of a view, the field, and the words, for each contradiction of the declaration."""
+        for number, view in enumerate(self.views):
+            if view.fresh_within_hours is not None and not view.partitioned:
+                yield number, "fresh_within_hours", "without days nothing is fresh or stale; remove fresh_within_hours"
+            if view.partitioned and self.days is None:
+                yield number, "partitioned", "a view by days needs days; declare days, or partitioned: false"
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return each view's table and its online side; `ValueError` for a declaration that contradicts itself."""
-        for view in self.views:
-            if view.fresh_within_hours is not None and not view.partitioned:
-                raise ValueError(f"view {view.name}: without days nothing is fresh or stale; remove fresh_within_hours")
-            if view.partitioned and self.days is None:
-                raise ValueError(f"view {view.name}: declare days, or partitioned: false")
+        for number, _, problem in self.problems():
+            raise ValueError(f"view {self.views[number].name}: {problem}")
         days = {view.name: self.days if view.partitioned else None for view in self.views}
         return dg.Definitions(
             assets=[
