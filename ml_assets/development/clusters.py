@@ -48,12 +48,11 @@ def best_of(settings: Sequence[S], cluster: Callable[[S], Arrays], matrix: Matri
 
 
 def numbers(clusters: int, matrix: Matrix, how: Fitting) -> list[int]:
-    """Return the numbers of clusters to try: `clusters` or what an earlier fit chose, else all that the task declares.
+    """Return the numbers of clusters to try: `clusters`, else all that the task declares.
 
     Raises `CandidateError` where the rows have fewer distinct points than that.
     """
-    asked = clusters or how.size
-    fewest, most = (asked, asked) if asked else span(how)
+    fewest, most = (clusters, clusters) if clusters else span(how)
     distinct = len(np.unique(matrix, axis=0))
     if distinct < fewest:
         raise CandidateError(f"{distinct} distinct rows cannot make {fewest} clusters: declare fewer, or more features")
@@ -78,10 +77,8 @@ def scorer(arrays: Arrays) -> Callable[[Matrix], Scores]:
     return FORMATS["clusters"].parse(FORMATS["clusters"].dump(arrays, np.empty(0)), 1)
 
 
-def clustered(
-    arrays: Arrays, choice: Choice[Any], parameters: Mapping[str, Any], note: str, size: int | None, how: Fitting
-) -> Fitted:
-    """Return a fitted clustering with what the choice was made by."""
+def clustered(arrays: Arrays, choice: Choice[Any], parameters: Mapping[str, Any], note: str, how: Fitting) -> Fitted:
+    """Return a fitted clustering. Its `parameters` hold what was chosen: `Candidate.variant` of them chooses no more."""
     by = f", the best {how.metric.name} of {len(choice.scores)} tried" if choice.scores else ""
     return Fitted(
         format="clusters",
@@ -90,7 +87,6 @@ def clustered(
         output="cluster",
         parameters={**parameters, f"{how.metric.name}_by_setting": choice.scores},
         notes=(note + by,),
-        size=size,
         threads=how.threads,
     )
 

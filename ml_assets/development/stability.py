@@ -19,8 +19,8 @@ def resampled_stability(
     """Return how far clusterings of random subsamples of 80 % agree on their common rows: 1 wholly, 0 as by chance.
 
     It is the mean adjusted Rand index over all pairs of subsamples (Ben-Hur et al., Pacific Symposium on Biocomputing
-    2002; von Luxburg, Foundations and Trends in Machine Learning 2, 2010). Give `how.size` what the fitted clustering has
-    as its `size`: else each subsample chooses its own number of clusters. Of large data `most_rows` are drawn first.
+    2002; von Luxburg, Foundations and Trends in Machine Learning 2, 2010). Give the `variant` of a fitted
+    clustering's `parameters`: else each subsample chooses its own number of clusters. Of large data `most_rows` are drawn first.
     Rows in no cluster count as one group; a subsample that has no clusters at all counts as one that agrees with none.
     """
     drawn = rows.take(sampled(len(rows), most_rows, how.seed))

@@ -68,13 +68,13 @@ def _pinballs() -> list[Metric]:
     source = "mean max(q (y - p), (q - 1) (y - p)); Koenker & Bassett, Econometrica 46, 1978"
     what = "Pinball loss of the prediction, were it the {}% quantile: too low costs {}, too high {} of the error."
     return [
-        Metric(f"pinball_{q}", False, _pinball(q / 100), what.format(q, q / 100, 1 - q / 100), source)
+        Metric(f"pinball_{q}", False, _pinball(q / 100), what.format(q, q / 100, 1 - q / 100), source, quantile=q / 100)
         for q in (10, 50, 90)
     ]
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("mae", False, _mae, "Mean absolute error, in the outcome's unit.", "mean |p - y|"),
+    Metric("mae", False, _mae, "Mean absolute error, in the outcome's unit.", "mean |p - y|", quantile=0.5),
     Metric("mse", False, _mse, "Mean squared error, in the outcome's unit squared.", "mean (p - y)^2; Gauss, 1821"),
     Metric("rmse", False, _rmse, "Root of the mean squared error, in the outcome's unit.", "sqrt(mean (p - y)^2)"),
     Metric(
@@ -85,10 +85,20 @@ METRICS: tuple[Metric, ...] = (
         "1 - sum (p - y)^2 / sum (y - mean y)^2; Kvalseth, The American Statistician 39, 1985, no. 1",
     ),
     Metric(
-        "mape", False, _mape, "Mean absolute error as a share of the label.", "mean |(p - y) / y|; as a share, not in %"
+        "mape",
+        False,
+        _mape,
+        "Mean absolute error as a share of the label.",
+        "mean |(p - y) / y|; as a share, not in %",
+        quantile=0.5,
     ),
     Metric(
-        "median_ae", False, _median_ae, "Half of the rows are off by less, in the outcome's unit.", "median |p - y|"
+        "median_ae",
+        False,
+        _median_ae,
+        "Half of the rows are off by less, in the outcome's unit.",
+        "median |p - y|",
+        quantile=0.5,
     ),
     *_pinballs(),
     Metric(
@@ -97,6 +107,7 @@ METRICS: tuple[Metric, ...] = (
         _rmsle,
         "Root of the mean squared error of logarithms: near to relative errors, for skewed outcomes above -1.",
         "sqrt(mean (ln(1 + p) - ln(1 + y))^2)",
+        quantile=0.5,
     ),
     Metric(
         "bias",

@@ -46,8 +46,8 @@ class GaussianMixture(Candidate):
             arrays = self._mixture(matrix, choice.setting, how)
         covariances = "full" if arrays["precisions"].ndim == 3 else "diagonal"
         note = f"{choice.setting} clusters with {covariances} covariances"
-        parameters = told(self.defaults, clusters_kept=choice.setting, covariances=covariances)
-        return clustered(arrays, choice, parameters, note, choice.setting, how)
+        parameters = told(self.defaults, clusters=choice.setting, covariances=covariances)
+        return clustered(arrays, choice, parameters, note, how)
 
     def _mixture(self, matrix: Matrix, number: int, how: Fitting) -> Arrays:
         kinds = ("diag", "full") if self._may_be_full(matrix, number) else ("diag",)

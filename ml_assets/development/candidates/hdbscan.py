@@ -40,7 +40,7 @@ class Hdbscan(Candidate):
     def fit(self, train: Rows, watched: Rows | None, how: Fitting) -> Fitted:
         matrix = some(train.dense, self.most_rows, how)
         with limited(how.threads):
-            labels = {share: self._labels(matrix, share, how) for share in self._shares(len(matrix), how)}
+            labels = {share: self._labels(matrix, share, how) for share in self._shares(len(matrix))}
             fit = [share for share, found in labels.items() if self._acceptable(found, how)]
             if not fit:
                 raise CandidateError(self._refusal(labels, how))
@@ -49,13 +49,12 @@ class Hdbscan(Candidate):
             arrays = self._dense(matrix, labels[best.setting], far)
         found, least = labels[best.setting], self._least(len(matrix), best.setting)
         note = f"{found.max() + 1} clusters of {least} rows or more; {np.mean(found == NOISE):.0%} of the rows in none"
-        parameters = told(self.defaults, share_kept=best.setting, clusters_kept=int(found.max() + 1))
-        return clustered(arrays, best, parameters, note, round(best.setting * 1_000), how)
+        parameters = told(self.defaults, cluster_share=best.setting, clusters=int(found.max() + 1))
+        return clustered(arrays, best, parameters, note, how)
 
-    def _shares(self, rows: int, how: Fitting) -> list[float]:
-        """Return the shares to try; an earlier fit's `size` is its share in thousandths."""
-        asked = self.cluster_share or (how.size or 0) / 1_000
-        shares = [asked] if asked else self.SHARES
+    def _shares(self, rows: int) -> list[float]:
+        """Return the shares to try, the least first; of those that mean as many rows, one."""
+        shares = (self.cluster_share,) if self.cluster_share else self.SHARES
         return list({self._least(rows, share): share for share in reversed(shares)}.values())[::-1]
 
     def _least(self, rows: int, share: float) -> int:

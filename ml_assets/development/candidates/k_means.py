@@ -38,7 +38,7 @@ class KMeans(Candidate):
             choice = best_of(tried, lambda number: self._centres(few, number, how), few, how)
             arrays = self._centres(matrix, choice.setting, how)
         note = f"{choice.setting} clusters"
-        return clustered(arrays, choice, told(self.defaults, clusters_kept=choice.setting), note, choice.setting, how)
+        return clustered(arrays, choice, told(self.defaults, clusters=choice.setting), note, how)
 
     def _centres(self, matrix: Matrix, number: int, how: Fitting) -> Arrays:
         from sklearn import cluster

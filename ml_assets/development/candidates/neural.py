@@ -42,6 +42,7 @@ class Neural(Candidate):
     complexity: ClassVar[int] = 6
     least_rows: ClassVar[int] = 50
     search_rows: ClassVar[int] = 10_000
+    watches: ClassVar[bool] = True
 
     width: int = 64
     depth: int = 2
