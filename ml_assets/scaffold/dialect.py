@@ -81,7 +81,8 @@ def separator_of(text: str, where: str) -> tuple[str, str]:
     lines = _first_lines(text)
     if not "".join(lines[1:]).strip():
         raise ScaffoldError(f"{where} has a header but no rows; give a file with rows")
-    found = [cut for separator in _separators(lines) for quote in "\"'" if (cut := _cut(lines, separator, quote))]
+    quotes = ['"', *(["'"] if any("'" in line for line in lines) else [])]
+    found = [cut for separator in _separators(lines) for quote in quotes if (cut := _cut(lines, separator, quote))]
     usable = [cut for cut in found if cut.width > 1 and cut.consistent > 0.5]
     if not usable:
         raise ScaffoldError(
@@ -107,11 +108,12 @@ def _first_lines(text: str) -> list[str]:
 
 
 def _separators(lines: Sequence[str]) -> list[str]:
-    """Return the usual separators, then whatever other marks the header has."""
+    """Return the usual separators, whatever other marks the header has, and a blank where it has no usual one."""
     others = sorted(
         mark for mark in set(re.findall(OTHER_SEPARATORS, lines[0])) if mark.isascii() and mark not in ",;|"
     )
-    return [*SEPARATORS, *others, " "]
+    blank = [] if any(mark in lines[0] for mark in SEPARATORS) else [" "]
+    return [*SEPARATORS, *others, *blank]
 
 
 def _cut(lines: Sequence[str], separator: str, quote: str) -> _Cut | None:
@@ -127,7 +129,9 @@ def _cut(lines: Sequence[str], separator: str, quote: str) -> _Cut | None:
 
 
 def _quoted(lines: Sequence[str], separator: str, quote: str) -> float:
-    """Return the share of fields that stand in the quotes."""
+    """Return the share of fields that stand in quotes."""
+    if not any(quote in line for line in lines):
+        return 0.0
     fields = [field.strip() for line in lines for field in line.split(separator)]
     return sum(len(field) > 1 and field[0] == field[-1] == quote for field in fields) / max(len(fields), 1)
 

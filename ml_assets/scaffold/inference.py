@@ -10,7 +10,7 @@ import polars as pl
 from ml_assets.collection.values import from_numbers, from_text
 from ml_assets.scaffold.columns import Column, agreed, column_of, described
 from ml_assets.scaffold.errors import ScaffoldError
-from ml_assets.scaffold.moments import closest
+from ml_assets.scaffold.moments import Notation, closest
 from ml_assets.scaffold.names import column_named, free_name, listed, safe_names
 from ml_assets.scaffold.outcome import Outcome, outcome_of
 from ml_assets.scaffold.reading import Table
@@ -175,8 +175,8 @@ def _columns(table: Table, safe: dict[str, str], roles: dict[str, str | None]) -
         column_of(table.frame[name], safe[name], table.dialect, typed=typed, padded=table.padded)
         for name in table.frame.columns
     ]
-    if table.format == "parquet":  # a Parquet text is declared as text, and becomes a time when it is cleaned
-        found = [replace(item, type="String") if item.notation else item for item in found]
+    if table.format == "parquet":
+        found = [_in_notation(table, item, item.notation) if item.notation else item for item in found]
     named = {roles["--entity"], roles["--group"]}
     found = [replace(item, kind="category", becomes="String") if item.name in named else item for item in found]
     if roles["--time"]:
@@ -227,6 +227,8 @@ def _as_time(table: Table, column: Column) -> Column:
         )
     notation, _ = best
     wrong = notation.read(text.str.strip_chars()).is_null() & text.is_not_null()
+    if not wrong.any():
+        return _in_notation(table, column, notation)
     places = [f"{text[row]!r} in {table.where(row)}" for row in wrong.arg_true().head(5).to_list()]
     raise ScaffoldError(
         f"--time {column.name!r} does not parse: {wrong.sum():,} values are no times like {notation.form or 'ISO 8601'}: "
@@ -242,7 +244,13 @@ def _compact(table: Table, column: Column) -> Column:
     best = closest(text.drop_nulls().str.strip_chars())
     if best is None or best[1].any():
         return column
-    return replace(column, type="Date", kind="moment", becomes="Date", notation=best[0])
+    return _in_notation(table, column, best[0])
+
+
+def _in_notation(table: Table, column: Column, notation: Notation) -> Column:
+    """Return the column as a time. In Parquet, text is declared as text, and becomes a time when it is cleaned."""
+    declared = "String" if table.format == "parquet" or table.padded else notation.type
+    return replace(column, type=declared, kind="moment", becomes=notation.type, notation=notation)
 
 
 def _typed(table: Table, column: Column) -> pl.Series:

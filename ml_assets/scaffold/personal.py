@@ -29,7 +29,7 @@ WORDS = {
     "addresses": frozenset(["address", "street", "strasse", "adresse"]),
     "passport or tax numbers": frozenset(["passport", "ssn", "taxid"]),
 }
-BIRTH = frozenset(["birth", "birthday", "birthdate", "dob", "geburtsdatum"])
+BIRTH = frozenset(["birth", "birthday", "birthdate", "born", "dob", "geburtsdatum"])
 
 
 def personal(column: Column, values: pl.Series) -> str:

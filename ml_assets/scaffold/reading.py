@@ -49,7 +49,7 @@ class File:
     def content(self) -> bytes:
         """Return the bytes without compression; `ScaffoldError` for a broken stream or more than 2 GiB."""
         try:
-            return decompress(self.data, f"x.{self.compression}")
+            return decompress(self.data, f"x.{self.compression}", most=MOST_BYTES)
         except ContractError as error:
             raise ScaffoldError(f"{self.name}: {error}") from error
 

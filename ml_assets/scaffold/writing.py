@@ -119,6 +119,7 @@ def _write_code(code: Mapping[str, bytes], targets: Mapping[str, Path]) -> None:
             draft.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(content)
         for unit in units:
+            unit.parent.mkdir(parents=True, exist_ok=True)
             _beside(unit, mark).rename(unit)
             done.append(unit)
     except OSError:
