@@ -123,7 +123,7 @@ class Declared:
 
     def features(self, columns: Sequence[str]) -> list[str]:
         """Return the columns that a model may see."""
-        from ml_assets.development.experiment import model_features
+        from ml_assets.preparation.observations import model_features
 
         return model_features(columns, not_features=[*self.key, *self.problem["features"]["ignore"]])
 

@@ -72,6 +72,7 @@ class Observations(dg.Model, dg.Resolvable):
         description="one SELECT FROM clean_<source>: keys, event_timestamp, columns, label, label_timestamp"
     )
     key: Sequence[str] = Field(description="columns that, with event_timestamp, name one observation")
+    every_day: bool = Field(default=True, description="false: there are days on which nothing is asked, and none is a fault")
 
     @field_validator("query")
     @classmethod

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import check_result, check_specs, show
+from ml_assets.resources.evidence import check_result, check_specs, nothing_asked, show
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
@@ -51,6 +51,10 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         from ml_assets.preparation.writing import PARTITION, write_checked
 
         store, partitions = lake.open(), of_run_or_whole(context, problem.days)
+        if partitions and not problem.observations.every_day:
+            partitions = sorted(set(partitions) & set(store.partitions(observed)))
+            if not partitions:
+                return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
         by_day = {"partition_column": PARTITION} if problem.days else {}
         observations = store.read(observed, partitions, **by_day)
         champion = in_office(tracking.open(), problem.name)

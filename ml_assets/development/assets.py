@@ -188,7 +188,7 @@ def outcomes_of(problem: "MlProblem") -> dict[str, float]:
 
 def features_of(problem: "MlProblem", columns: list[str]) -> list[str]:
     """Return the columns that a model of this problem may see."""
-    from ml_assets.development.experiment import model_features
+    from ml_assets.preparation.observations import model_features
 
     return model_features(columns, not_features=problem.ignored)
 

@@ -6,7 +6,7 @@ Lineage is by name, never by "the newest file": a candidate of another training 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,3 @@ class Experiment:
         draft = target.with_suffix(".tmp")
         draft.write_text(json.dumps([*known, {"data_hash": self.data_hash, "parameters": dict(parameters)}], indent=1))
         draft.replace(target)
-
-
-def model_features(columns: Collection[str], *, not_features: Collection[str]) -> list[str]:
-    """Return the columns that a model may see: all but times, outcome, split and what is declared as no feature."""
-    never = {"event_timestamp", "label", "label_timestamp", "split", *not_features}
-    return [name for name in columns if name not in never]

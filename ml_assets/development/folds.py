@@ -12,7 +12,7 @@ SMALL = 5_000
 SCORED_FOLDS = 5
 WATCHED_SHARE = {True: 0.1, False: 0.15}
 """Share of the fitting rows that only say when to stop: by time the latest, which are like what comes next; else any."""
-LEAST_WATCHED = 15
+LEAST_WATCHED = 10
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,18 @@ class Layout:
 
     def take(self, index: np.ndarray) -> Layout:
         """Return the layout of the rows at `index`."""
-        parts = {name: getattr(self, name) for name in ("moments", "known", "groups", "strata")}
-        taken = {name: None if part is None else part[index] for name, part in parts.items()}
-        return replace(self, rows=len(index), **taken)
+
+        def taken(part: np.ndarray | None) -> np.ndarray | None:
+            return None if part is None else part[index]
+
+        return replace(
+            self,
+            rows=len(index),
+            moments=taken(self.moments),
+            known=taken(self.known),
+            groups=taken(self.groups),
+            strata=taken(self.strata),
+        )
 
     def folds(self, count: int) -> list[Fold]:
         """Return `count` folds: by time each scores rows after those that it fits on, together the later half; else each row once."""

@@ -138,7 +138,7 @@ def develop(
     `training_set` has the features, `split` (train, validation; other rows are not touched), `label` unless it is a clustering,
     and `event_timestamp` when the plan is by time.
     """
-    rows, results = plan.rows(training_set), []
+    rows, results = plan.rows(training_set), list[CandidateResult]()
     for name in wanted or default_candidates(plan.task):
         results.append(plan.train(name, rows, Path(folder) / name, others=results, tell=tell))
     selection = plan.select(results, rows)

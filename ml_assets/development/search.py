@@ -82,8 +82,8 @@ def search(
 ) -> Found:
     """Return the best hyperparameters by the metric over the folds; the defaults are tried first, then `warm`.
 
-    Of rows that are many, only the train split is used, thinned to the budget, so that validation stays unseen; of few rows the
-    folds on which candidates are compared. `tell` hears a line after each trial. Nothing to search, or no trials: nothing found.
+    Of rows that are many, only the train split is used, thinned to the budget, so that validation stays unseen; of few rows all,
+    in other folds than those on which candidates are compared. `tell` hears a line after each trial. Nothing to search, or no trials: nothing found.
     """
     if not candidate.searches or budget.trials < 1:
         return Found()
@@ -137,14 +137,13 @@ def _known(
 
 def _parts(candidate: Candidate, rows: DevelopmentRows, budget: Budget) -> Sequence[_Part]:
     if rows.cross_fitted:
-        folds, index, layout = rows.folds, np.arange(rows.layout.rows), rows.layout
+        index = np.arange(rows.layout.rows)
     else:
         most = min(budget.rows, candidate.search_rows, max(LEAST_ROWS, MOST_CELLS // len(rows.features)))
         index = thinned(rows.train, most)
-        layout = rows.layout.take(index)
-        folds = layout.folds(budget.folds)
+    layout = rows.layout.take(index)
     parts = []
-    for fold in folds:
+    for fold in layout.folds(budget.folds):
         fit, watched = layout.watched(fold.fit) if candidate.watches else (fold.fit, fold.fit[:0])
         encoder = rows.encoder(index[fit])
         train, seen, scored = (rows.rows(index[part], encoder) for part in (fit, watched, fold.score))

@@ -273,7 +273,7 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def training_set(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.development.experiment import model_features
+        from ml_assets.preparation.observations import model_features
         from ml_assets.features.training import SPLIT, counts, refuse_empty_splits, training_rows, training_suite
         from ml_assets.preparation.writing import write_checked
 

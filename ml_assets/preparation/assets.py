@@ -7,7 +7,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.resources.code import code_version, load
-from ml_assets.resources.evidence import check_result, check_specs, show
+from ml_assets.resources.evidence import check_result, check_specs, nothing_asked, show
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, LakeResource
 
@@ -105,6 +105,8 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             supervised=task.supervised,
             label=LABELS[task.output],
         )
+        if frame.is_empty() and not problem.observations.every_day and partitions:
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
         written = write_checked(
             store,
             table,

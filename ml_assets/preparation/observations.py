@@ -307,3 +307,9 @@ def _known_from(columns: Collection[str]) -> str:
 def without_outcome(columns: Collection[str]) -> list[str]:
     """Return the columns that are known at the moment of prediction: all but the label and its time."""
     return [name for name in columns if name not in (LABEL, LABEL_TIMESTAMP)]
+
+
+def model_features(columns: Collection[str], *, not_features: Collection[str]) -> list[str]:
+    """Return the columns that a model may see: all but times, outcome, split and what is declared as no feature."""
+    never = {"event_timestamp", "label", "label_timestamp", "split", *not_features}
+    return [name for name in columns if name not in never]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_assets.development.experiment import Experiment, ExperimentError, model_features
+from ml_assets.development.experiment import Experiment, ExperimentError
 
 
 @pytest.fixture
@@ -46,8 +46,3 @@ def test_what_json_cannot_say_is_refused_and_the_old_stays(experiment: Experimen
     with pytest.raises(ValueError, match="not JSON compliant"):
         experiment.write("x", {"a": float("nan")})
     assert experiment.read("x") == {"a": 1}
-
-
-def test_a_model_sees_neither_times_nor_the_outcome() -> None:
-    columns = ["id", "event_timestamp", "delay", "label", "label_timestamp", "split", "seats"]
-    assert model_features(columns, not_features=["id"]) == ["delay", "seats"]

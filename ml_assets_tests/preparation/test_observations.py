@@ -18,6 +18,7 @@ from ml_assets.preparation.observations import (
     ObservationsError,
     as_known_at,
     check_schema,
+    model_features,
     observe,
     query,
     suite,
@@ -376,3 +377,8 @@ def test_labels_that_the_task_does_not_have_are_red(
 def test_a_day_of_which_nothing_is_known_yet_is_green(lake: Lake) -> None:
     unknown = observed(lake).with_columns(label=pl.lit(None, pl.Int64), label_timestamp=pl.lit(None, UTC_US))
     assert judged(unknown)
+
+
+def test_a_model_sees_neither_times_nor_the_outcome() -> None:
+    columns = ["id", "event_timestamp", "delay", "label", "label_timestamp", "split", "seats"]
+    assert model_features(columns, not_features=["id"]) == ["delay", "seats"]
