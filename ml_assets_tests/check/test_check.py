@@ -125,6 +125,15 @@ def test_a_problem_may_not_be_called_like_a_layer(project: Path) -> None:
     assert [fault.problem for fault in faults(project)] == ["'clean' is the name of a layer of tables"]
 
 
+def test_the_first_table_of_a_problem_by_days_has_days(project: Path) -> None:
+    path = place(project, "problem")
+    text = path.read_text().replace("FROM clean_orders", "FROM raw_customers")
+    path.write_text(text)
+    assert "the first table, 'raw_customers', has no days, but the problem has" in {
+        one.problem for one in faults(project)
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -15,6 +15,7 @@ import ml_assets
 from ml_assets.check import check
 
 ROOT = Path(ml_assets.__file__).parents[1]
+pytestmark = pytest.mark.slow  # each command is a process that imports Dagster
 COMPONENTS = ("Source", "FeatureViews", "MlProblem")
 
 
@@ -45,7 +46,6 @@ def test_the_component_types_are_listed(repository: Path) -> None:
     assert all(found[f"ml_assets.{name}"] for name in COMPONENTS)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Feast's own, of its deprecations
 def test_what_dg_scaffolds_has_no_fault(repository: Path) -> None:
     names = dict(zip(COMPONENTS, ("visits", "orders", "churn"), strict=True))
@@ -65,7 +65,6 @@ def test_a_name_that_is_none_is_refused_and_leaves_no_folder(repository: Path) -
     assert not (repository / "ml_assets" / "defs" / "My-Orders").exists()
 
 
-@pytest.mark.slow
 def test_every_folder_of_the_repository_passes_dg_check_yaml(repository: Path) -> None:
     found = {
         path.parent: path.read_text()
@@ -89,9 +88,8 @@ def test_dg_check_yaml_finds_a_typo(repository: Path, tmp_path: Path) -> None:
     assert "windows_days" in told
 
 
-@pytest.mark.slow
 def test_the_definitions_load_and_are_listed(repository: Path) -> None:
     dg(repository, "check", "defs")
     listed = dg(repository, "list", "defs", "--json")
     found = json.loads(listed[listed.index("{") :])
-    assert {"raw/flights", "flight_delay/training_set"} <= {asset["key"] for asset in found["assets"]}
+    assert {"raw/flights", "flight_delay/training_set"} <= {asset["asset_key"] for asset in found["assets"]}
