@@ -24,13 +24,15 @@ FORMAT = 1
 MOST_CATEGORIES = 2_000
 """Categories that get a code, the most frequent first; all others share the code of the unseen (NaN)."""
 FREQUENT_CATEGORIES = 40
-"""Categories that get a dense column of their own."""
+"""Categories of a column that get a dense column of their own."""
+MOST_FREQUENT = 2_000
+"""Dense columns for categories of all columns together: of 500 columns of text each has 4, and the matrix stays in memory."""
 FREQUENT_ROWS = 20
 """Training rows below which a category gets no dense column of its own: its weight would be noise."""
 MOST_DEVIATIONS = 10.0
 """Standardised numbers are clipped here, so that one absurd value cannot drive a linear model or a network."""
-SLICE_ROWS = 50_000
-"""Rows encoded at a time: the intermediate columns of a slice stay in tens of MB."""
+SLICE_ROWS, SLICE_CELLS = 50_000, 2_000_000
+"""Rows, and rows times columns, encoded at a time: the intermediate columns of a slice stay in tens of MB."""
 
 _DTYPES: dict[Kind, pl.DataType] = {"number": pl.Float64(), "boolean": pl.Boolean(), "category": pl.String()}
 _FIXES: dict[Kind, str] = {
@@ -91,9 +93,12 @@ class Encoder:
         """
         names = tuple(frame.columns if columns is None else columns)
         _refuse_ambiguous(names, frame)
-        given = columns if isinstance(columns, Mapping) else {}
-        kinds = {name: given.get(name) or _kind(name, _dtype(frame, name)) for name in names}
-        return cls(tuple(_learn(frame, name, kind) for name, kind in kinds.items()))
+        given, schema = columns if isinstance(columns, Mapping) else {}, frame.schema
+        kinds = {name: given.get(name) or _kind(name, _dtype(schema, name)) for name in names}
+        _refuse_misfits(schema, kinds)
+        texts = sum(kind == "category" for kind in kinds.values())
+        most = min(FREQUENT_CATEGORIES, max(1, MOST_FREQUENT // max(1, texts)))
+        return cls(tuple(_learn(frame.get_column(name), kind, most) for name, kind in kinds.items()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,7 +135,7 @@ class Encoder:
         beyond float32. Raises `EncodingError` for a missing or mistyped column.
         """
         self._refuse_other(frame)
-        return _by_rows(frame, [[_code(column) for column in self.columns]], len(self.columns), missing=missing)
+        return _by_rows(frame, [_code(column) for column in self.columns], missing=missing)
 
     def dense(self, frame: pl.DataFrame) -> Matrix:
         """Return an (n, d) float32 matrix without NaN or infinity for linear models, kernels and networks.
@@ -140,11 +145,11 @@ class Encoder:
         has a null indicator. Columns are `dense_names`. Raises `EncodingError` for a missing or mistyped column.
         """
         self._refuse_other(frame)
-        steps = [
-            [_clean(column) for column in self.columns],
-            [one for column in self.columns for one in _dense(column)],
-        ]
-        return _by_rows(frame, steps, len(self.dense_names))
+        clean = _by_rows(frame, [_clean(column) for column in self.columns], missing=float("nan"))
+        matrix = np.zeros((frame.height, len(self.dense_names)), dtype=np.float32)
+        for part in _slices(frame.height, len(self.columns)):
+            self._plan.fill(matrix[part], clean[part])
+        return matrix
 
     def to_json(self) -> str:
         """Return the encoder as JSON with sorted keys: equal encoders have equal text."""
@@ -169,13 +174,68 @@ class Encoder:
         """Return the SHA-256 of `to_json`, which names what was learned."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    @cached_property
+    def _plan(self) -> _Plan:
+        return _Plan.of(self.columns)
+
     def _refuse_other(self, frame: pl.DataFrame) -> None:
-        for column in self.columns:
-            dtype = _dtype(frame, column.name)
-            if dtype != pl.Null and not _fits(column.kind, dtype):
-                raise EncodingError(
-                    f"column {column.name!r} is {dtype}, but was declared as {column.kind}: {_FIXES[column.kind]}"
-                )
+        _refuse_misfits(frame.schema, {column.name: column.kind for column in self.columns})
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where each column of the clean matrix goes in the dense one: many columns are filled by one step of NumPy.
+
+    `numbers` are the places of numbers and booleans among the columns, `at` their places in the dense matrix, and `median`,
+    `mean`, `std` what they are made of. `flagged` are those with a null indicator, which is one place further.
+    `texts` are the places of categories, `first` where their dense columns begin, `frequent` how many of these there are;
+    a null goes to `null_at`.
+    """
+
+    numbers: np.ndarray
+    at: np.ndarray
+    median: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    flagged: np.ndarray
+    texts: np.ndarray
+    first: np.ndarray
+    frequent: np.ndarray
+    null_at: np.ndarray
+
+    @classmethod
+    def of(cls, columns: Sequence[Column]) -> _Plan:
+        widths = [len(column.dense_names) for column in columns]
+        first = np.cumsum([0, *widths])[:-1]
+        texts = np.array([column.kind == "category" for column in columns])
+        known = [column for column in columns if column.kind != "category"]
+        named = [column for column in columns if column.kind == "category"]
+        frequent = np.array([column.frequent for column in named], dtype=np.int64)
+        return cls(
+            numbers=np.flatnonzero(~texts),
+            at=first[~texts],
+            median=np.array([column.median for column in known], dtype=np.float64),
+            mean=np.array([column.mean for column in known], dtype=np.float64),
+            std=np.array([column.std for column in known], dtype=np.float64),
+            flagged=np.array([column.nulls for column in known], dtype=bool),
+            texts=np.flatnonzero(texts),
+            first=first[texts],
+            frequent=frequent,
+            # A null is `other` where training had none, and has an indicator of its own where it had some.
+            null_at=first[texts] + frequent + np.array([column.nulls for column in named], dtype=np.int64),
+        )
+
+    def fill(self, dense: Matrix, clean: Matrix) -> None:
+        """Write rows of the clean matrix into the same rows of the dense one, which holds zeros."""
+        values = clean[:, self.numbers].astype(np.float64)
+        missing = np.isnan(values)
+        values = (np.where(missing, self.median, values) - self.mean) / self.std
+        dense[:, self.at] = np.clip(values, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        dense[:, self.at[self.flagged] + 1] = missing[:, self.flagged]
+        codes = clean[:, self.texts]
+        rank = np.fmin(codes, self.frequent).astype(np.float64)  # those beyond the frequent share `other`
+        place = np.where(np.isnan(codes), self.null_at, self.first + rank).astype(np.int64)
+        dense[np.arange(len(dense))[:, None], place] = 1
 
 
 def _refuse_ambiguous(names: tuple[str, ...], frame: pl.DataFrame) -> None:
@@ -188,10 +248,17 @@ def _refuse_ambiguous(names: tuple[str, ...], frame: pl.DataFrame) -> None:
         raise EncodingError("no training rows to fit an encoder on: check the split and the labels")
 
 
-def _dtype(frame: pl.DataFrame, name: str) -> pl.DataType:
-    if name not in frame.schema:
-        raise EncodingError(f"column {name!r} is missing: add it to the frame, which has {frame.columns}")
-    return frame.schema[name]
+def _dtype(schema: pl.Schema, name: str) -> pl.DataType:
+    if name not in schema:
+        raise EncodingError(f"column {name!r} is missing: add it to the frame, which has {list(schema)}")
+    return schema[name]
+
+
+def _refuse_misfits(schema: pl.Schema, kinds: Mapping[str, Kind]) -> None:
+    for name, kind in kinds.items():
+        dtype = _dtype(schema, name)
+        if dtype != pl.Null and not _fits(kind, dtype):
+            raise EncodingError(f"column {name!r} is {dtype}, but was declared as {kind}: {_FIXES[kind]}")
 
 
 def _kind(name: str, dtype: pl.DataType) -> Kind:
@@ -211,38 +278,36 @@ def _fits(kind: Kind, dtype: pl.DataType) -> bool:
     return dtype == pl.Boolean if kind == "boolean" else dtype.is_numeric()
 
 
-def _learn(frame: pl.DataFrame, name: str, kind: Kind) -> Column:
-    dtype = _dtype(frame, name)
-    if dtype != pl.Null and not _fits(kind, dtype):
-        raise EncodingError(f"column {name!r} is {dtype}, but was declared as {kind}: {_FIXES[kind]}")
-    return _learn_category(frame, name) if kind == "category" else _learn_number(frame, name, kind)
+def _learn(values: pl.Series, kind: Kind, most_frequent: int) -> Column:
+    return _learn_category(values, most_frequent) if kind == "category" else _learn_number(values, kind)
 
 
-def _learn_number(frame: pl.DataFrame, name: str, kind: Kind) -> Column:
-    values = frame.select(_number(name)).to_series().drop_nulls().to_numpy().astype(np.float64)
+def _learn_number(column: pl.Series, kind: Kind) -> Column:
+    known = column.to_frame().select(_number(column.name)).to_series().drop_nulls()
+    values = known.to_numpy().astype(np.float64)
     if not values.size:
-        return Column(name, kind, nulls=True)
+        return Column(column.name, kind, nulls=True)
     return Column(
-        name,
+        column.name,
         kind,
-        nulls=values.size < frame.height,
+        nulls=values.size < len(column),
         median=float(np.median(values)),
         mean=float(values.mean()),
         std=float(values.std()) or 1.0,
     )
 
 
-def _learn_category(frame: pl.DataFrame, name: str) -> Column:
-    values = frame.get_column(name).cast(pl.String)
+def _learn_category(column: pl.Series, most_frequent: int) -> Column:
+    values = column.cast(pl.String)
     counted = pl.DataFrame({"value": values.drop_nulls()}).group_by("value").len()
     ordered = counted.sort(["len", "value"], descending=[True, False]).head(MOST_CATEGORIES)
-    frequent = ordered.head(FREQUENT_CATEGORIES).filter(pl.col("len") >= FREQUENT_ROWS).height
+    frequent = ordered.head(most_frequent).filter(pl.col("len") >= FREQUENT_ROWS).height
     return Column(
-        name,
+        column.name,
         "category",
         nulls=values.null_count() > 0,
         categories=tuple(ordered.get_column("value")),
-        frequent=frequent or min(ordered.height, FREQUENT_CATEGORIES),
+        frequent=frequent or min(ordered.height, most_frequent),
     )
 
 
@@ -260,30 +325,20 @@ def _code(column: Column) -> pl.Expr:
 
 
 def _clean(column: Column) -> pl.Expr:
-    """Numbers as float64; categories as codes, where one that training never saw is not a null: it is one code more."""
+    """Numbers as they are; categories as codes, where one that training never saw is not a null: it is one code more."""
     if column.kind != "category":
-        return _number(column.name).cast(pl.Float64)
+        return _number(column.name)
     return pl.when(pl.col(column.name).is_not_null()).then(_code(column).fill_null(len(column.categories)))
 
 
-def _dense(column: Column) -> list[pl.Expr]:
-    value, names = pl.col(column.name), column.dense_names
-    missing = [value.is_null().cast(pl.Float32).alias(names[-1])] if column.nulls else []
-    if column.kind != "category":
-        standard = (value.fill_null(column.median) - column.mean) / column.std
-        return [standard.clip(-MOST_DEVIATIONS, MOST_DEVIATIONS).cast(pl.Float32).alias(names[0]), *missing]
-    # A null is `other` where training had none, and has an indicator of its own where it had some.
-    other = (value >= column.frequent).fill_null(not column.nulls)
-    hot = [(value == code).fill_null(False).cast(pl.Float32).alias(names[code]) for code in range(column.frequent)]
-    return [*hot, other.cast(pl.Float32).alias(names[column.frequent]), *missing]
-
-
-def _by_rows(frame: pl.DataFrame, steps: Sequence[Sequence[pl.Expr]], width: int, missing: float = 0.0) -> Matrix:
-    """Run the steps on slices of the frame into one C-ordered matrix; intermediate columns are one slice long."""
-    matrix = np.empty((frame.height, width), dtype=np.float32)
-    for start in range(0, frame.height, SLICE_ROWS):
-        part = frame.slice(start, SLICE_ROWS)
-        for step in steps:
-            part = part.select(step)
-        matrix[start : start + SLICE_ROWS] = part.cast(pl.Float32).fill_null(missing).to_numpy()
+def _by_rows(frame: pl.DataFrame, columns: Sequence[pl.Expr], *, missing: float) -> Matrix:
+    """Run the expressions on slices of the frame into one C-ordered matrix; intermediate columns are one slice long."""
+    matrix = np.empty((frame.height, len(columns)), dtype=np.float32)
+    for part in _slices(frame.height, len(columns)):
+        matrix[part] = frame[part].select(columns).cast(pl.Float32).fill_null(missing).to_numpy()
     return matrix
+
+
+def _slices(rows: int, columns: int) -> Iterable[slice]:
+    step = max(1, min(SLICE_ROWS, SLICE_CELLS // columns))
+    return (slice(start, start + step) for start in range(0, rows, step))

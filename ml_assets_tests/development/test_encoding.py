@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import polars as pl
@@ -84,6 +85,58 @@ def test_slices_do_not_show(training_set: pl.DataFrame, features: list[str], mon
     monkeypatch.setattr(encoding, "SLICE_ROWS", 7)
     for before, after in zip(whole, (encoder.codes(training_set), encoder.dense(training_set)), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_slices_of_wide_tables_do_not_show(
+    training_set: pl.DataFrame, features: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.fit(training_set, features)
+    whole = encoder.dense(training_set)
+    monkeypatch.setattr(encoding, "SLICE_CELLS", 17)
+    np.testing.assert_array_equal(encoder.dense(training_set), whole)
+
+
+def test_dense_is_what_its_names_say(training_set: pl.DataFrame, features: list[str]) -> None:
+    """Cell by cell, in plain Python."""
+    encoder = Encoder.fit(training_set, features)
+    odd = training_set.head(1).with_columns(place=pl.lit("never seen"), delay=pl.lit(float("inf")), weekend=None)
+    frame = pl.concat([training_set.head(30), odd])
+    expected = [[_cell(encoder, name, row) for name in encoder.dense_names] for row in frame.iter_rows(named=True)]
+    np.testing.assert_allclose(encoder.dense(frame), expected, rtol=1e-6, atol=1e-6)
+
+
+def _cell(encoder: Encoder, name: str, row: dict) -> float:
+    column = next(one for one in encoder.columns if name in one.dense_names)
+    value = row[column.name]
+    if column.kind == "category":
+        own = value if value in column.categories[: column.frequent] else "other"
+        return float(name == f"{column.name}={own}")
+    missing = value is None or not math.isfinite(value)
+    if name.endswith(" is null"):
+        return float(missing)
+    return float(np.clip(((column.median if missing else value) - column.mean) / column.std, -10, 10))
+
+
+def test_many_columns_of_text_have_few_dense_columns_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "MOST_FREQUENT", 12)
+    texts = ["a"] * 40 + ["b"] * 30 + ["c"] * 25 + ["d"] * 20 + ["e"] * 20
+    wide = Encoder.fit(pl.DataFrame({f"text{place}": texts for place in range(4)}))
+    assert wide.dense_names[:4] == ("text0=a", "text0=b", "text0=c", "text0=other")
+    assert wide.columns[0].categories == ("a", "b", "c", "d", "e"), "the codes keep them all"
+    assert len(Encoder.fit(pl.DataFrame({"text": texts})).dense_names) == 6
+
+
+def test_a_thousand_columns_cost_time_by_their_number() -> None:
+    """Asking a frame for its schema once a column took 5 s for one row of 1,000 columns."""
+    random = np.random.default_rng(0)
+    numbers = {f"x{place}": random.normal(size=200) for place in range(700)}
+    texts = {f"c{place}": random.choice(["a", "b", "c"], 200) for place in range(300)}
+    frame = pl.DataFrame(numbers | texts)
+    encoder = Encoder.fit(frame)
+    start = time.process_time()
+    encoder.dense(frame.head(1))
+    assert time.process_time() - start < 2
+    assert encoder.dense(frame).shape == (200, 700 + 4 * 300) and encoder.codes(frame).shape == (200, 1_000)
 
 
 def test_no_rows_to_score_give_an_empty_matrix(frame: pl.DataFrame) -> None:
