@@ -79,12 +79,13 @@ def _own_data(commands: Any) -> None:
     )
     new.set_defaults(run=_new)
     check = commands.add_parser("check", help="find every fault in the declarations, before anything runs")
-    check.add_argument("name", nargs="?", help="a folder of ml_assets/defs; default: all")
+    check.add_argument("name", nargs="?", help="a problem, source or view, and what it is made from; default: all")
     check.set_defaults(run=_check)
     run = commands.add_parser("run", help="run a problem in this process, from its files to its evaluation report")
     run.add_argument("name", help="the problem")
     run.set_defaults(run=_run)
     schema = commands.add_parser("schema", help="print the JSON schema of defs.yaml, for editors")
+    schema.add_argument("type", nargs="?", help="Source, FeatureViews or MlProblem: of its attributes alone")
     schema.set_defaults(run=_schema)
 
 
@@ -162,13 +163,11 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    import logging
     import time
 
     from ml_assets.definitions import defs
     from ml_assets.resources.running import run_problem
 
-    logging.getLogger("dagster").setLevel(logging.WARNING)
     started = time.monotonic()
     print(
         run_problem(
@@ -183,9 +182,9 @@ def _run(given: argparse.Namespace) -> None:
 def _schema(given: argparse.Namespace) -> None:
     import json
 
-    from ml_assets.check.schema import schema_of_files
+    from ml_assets.check import schema, schema_of_files
 
-    print(json.dumps(schema_of_files(), indent=1))
+    print(json.dumps(schema(given.type) if given.type else schema_of_files(), indent=1))
 
 
 def _replay(given: argparse.Namespace) -> None:

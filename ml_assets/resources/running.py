@@ -39,6 +39,7 @@ def run_problem(defs: dg.Definitions, root: Path, problem: str, *, tell: Tell) -
             instance=instance,
             run_id=run_id,
             asset_selection=wanted,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # `tell` is enough
             tags=_days([graph.get(key).partitions_def for key in wanted], root),
             raise_on_error=False,
         )
