@@ -1,30 +1,94 @@
-"""Why the challenger answers as it does."""
+"""Why the challenger answers as it does, and where it errs: everything that explains one examination."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from ml_assets.development.candidates.base import sampled
+from ml_assets.evaluation.breakdown import Breakdown, breakdown
 from ml_assets.evaluation.challenge import Examination
+from ml_assets.evaluation.effects import Effects, effects, explainable
+from ml_assets.evaluation.errors import worst, worst_rows
+from ml_assets.evaluation.importance import Importance, importance
+from ml_assets.evaluation.learning import LearningCurve, learning_curve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
-    """What explains a model."""
+    """What explains a model; a text in the place of a part says why it is not there.
+
+    `errors` are the worst rows (of a clustering, those farthest from their cluster), with what moved the answers.
+    """
+
+    importance: Importance | str
+    effects: Effects | str
+    errors: Sequence[dict[str, Any]]
+    curve: LearningCurve | str
+    parts: Breakdown | None
 
     def told(self) -> dict[str, Any]:
-        return {}
+        """Return what programs may want of it, as values that JSON has."""
+        found: dict[str, Any] = {}
+        if isinstance(self.importance, Importance):
+            found["importance"] = asdict(self.importance)
+        if isinstance(self.effects, Effects):
+            found["effects"] = {"unit": self.effects.unit, "means": self.effects.means()}
+        if isinstance(self.curve, LearningCurve):
+            found["learning_curve"] = asdict(self.curve)
+        return {"explanation": found}
 
-    def pictures(self) -> dict[str, bytes]:
-        return {}
-
-    def texts(self) -> list[str]:
-        return []
+    def absent(self) -> Iterator[tuple[str, str]]:
+        """Yield what is not there, and why."""
+        for title, part in (
+            ("Permutation importance", self.importance),
+            ("SHAP", self.effects),
+            ("Learning curve", self.curve),
+        ):
+            if isinstance(part, str):
+                yield title, part
 
 
 def explain(found: Examination, training_set: pl.DataFrame, *, key: Sequence[str]) -> Explanation:
-    """Return what explains the challenger."""
-    return Explanation()
+    """Return what explains the challenger; `key` names the columns that tell rows apart. The same input gives the same."""
+    subject, test, model = found.subject, found.test, found.model
+    plan = subject.plan
+    ranked = importance(model, test, plan.metric, seed=plan.seed)
+    wrong = test.take(worst(test))
+    moved: Effects | str = "a clustering has no outcome: see the profile of its clusters"
+    if isinstance(ranked, Importance) and ranked.names and found.train.height:
+        rows = sampled(len(test), explainable(model, features=len(ranked.names)), plan.seed)
+        both = effects(model, test.take(np.concatenate([worst(test), rows])), found.train, ranked.names, seed=plan.seed)
+        wrong_effects, moved = _divided(both, len(wrong))
+        errors = worst_rows(wrong, wrong_effects, key=key)
+    else:
+        moved = ranked if isinstance(ranked, str) else "no feature has an importance"
+        errors = worst_rows(wrong, None, key=key)
+    by_name = {one.name: one for one in subject.results}
+    curve = (
+        learning_curve(by_name[subject.challenger.result.name], subject.results, plan.rows(training_set), plan)
+        if plan.task.supervised
+        else "a clustering has no outcome to be learned"
+    )
+    return Explanation(ranked, moved, errors, curve, breakdown(test, model.encoder.names))
+
+
+def _divided(both: Effects, first: int) -> tuple[Effects, Effects]:
+    """Divide effects into those of the first rows and those of the rest."""
+
+    def part(rows: slice) -> Effects:
+        return Effects(
+            both.names,
+            both.frame[rows],
+            both.values[rows],
+            both.numbers[rows],
+            both.unit,
+            both.background,
+            both.columns,
+        )
+
+    return part(slice(0, first)), part(slice(first, None))

@@ -31,6 +31,7 @@ __all__ = [
     "shap_plot",
     "timeline_plot",
     "trials_plot",
+    "value_plot",
 ]
 
 SHAP_FEATURES = 10
@@ -211,6 +212,37 @@ def trials_plot(
         worst = min(known) if greater_is_better else max(known)
         axes.plot(lost, [worst] * len(lost), "x", color=drawing.QUIET, markersize=5, label="pruned or failed")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.15)
+    drawing.legend(axes)
+    return drawing.png(canvas)
+
+
+def value_plot(
+    thresholds: np.ndarray,
+    values: np.ndarray,
+    *,
+    threshold: float,
+    chosen: float,
+    everything: float,
+    nothing: float,
+    unit: str = "",
+    title: str = "Value by threshold",
+) -> bytes:
+    """What decisions are worth per 1,000 rows (m,) over the threshold (m,), with the chosen one, and of deciding nothing."""
+    if not len(values):
+        return drawing.sorry(title, "no rows")
+    canvas, axes = drawing.figure(title, "threshold", f"value of 1,000 rows{f' ({unit})' if unit else ''}")
+    axes.axhline(nothing, label=f"decide nothing {nothing:,.0f}", **drawing.DASHED)
+    drawing.line(axes, np.append(thresholds, 0.0), np.append(values, everything), "decide from the threshold on")
+    axes.plot(
+        [threshold],
+        [chosen],
+        "o",
+        color=drawing.ORANGE,
+        markersize=7,
+        label=f"threshold {threshold:.3g}: {chosen:,.0f}",
+        clip_on=False,
+    )
     axes.margins(y=0.15)
     drawing.legend(axes)
     return drawing.png(canvas)

@@ -115,7 +115,7 @@ class EvaluationReport:
         for rival in shown:
             heads += [rival.name, "better by (95 %)"]
         return heads, [
-            [name, number(value), _range(self.intervals.get(name)), *_against(shown, name)]
+            [name, number(value), interval(self.intervals.get(name)), *_against(shown, name)]
             for name, value in self.metrics.items()
         ]
 
@@ -203,12 +203,13 @@ def _records(title: str, records: Sequence[Mapping[str, Any]]) -> str:
     return f"{title}\n\n{table(*cells(records))}" if records else ""
 
 
-def _range(pair: Interval | None) -> str:
+def interval(pair: Interval | None) -> str:
+    """A range in words; a dash for none."""
     return "-" if pair is None else f"{number(pair[0])} to {number(pair[1])}"
 
 
 def _against(rivals: Sequence[Rival], name: str) -> list[str]:
-    return [text for rival in rivals for text in (number(rival.metrics.get(name)), _range(rival.gains.get(name)))]
+    return [text for rival in rivals for text in (number(rival.metrics.get(name)), interval(rival.gains.get(name)))]
 
 
 def _show(value: object) -> str:
