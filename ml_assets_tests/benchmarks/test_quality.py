@@ -190,7 +190,10 @@ def test_autogluon_is_told_the_problem(tmp_path: Path, autogluon_arm: Any) -> No
         told = Predictor.fitted
         assert (told["problem_type"], told["eval_metric"]) == ("regression", "root_mean_squared_error")
         assert (told["presets"], told["time_limit"], told["num_cpus"]) == (preset, 12.0, 2)
-        assert list(told["known"].columns) == [*asked["features"], "label"]
+        extra = [] if holdout else ["event_timestamp"]
+        assert list(told["known"].columns) == [*asked["features"], "label", *extra]
+        assert told["learner_kwargs"] == {"ignored_columns": ["event_timestamp"]}
+        assert told.get("validation_structure") == (None if holdout else {"time_on": "event_timestamp"})
         assert str(told["known"]["country"].dtype) == "category"
         assert ("tuning_data" in told) == holdout
         rows = len(told["known"]) + (len(told["tuning_data"]) if holdout else 0)
@@ -205,9 +208,8 @@ def test_autogluon_gets_a_second_go_without_its_trial_of_stacking(
     monkeypatch.setattr(Predictor, "complaint", "not enough time left; consider dynamic_stacking=False")
     autogluon_arm.fitted(asked, str(tmp_path), "best_quality", 12.0)
     assert (Predictor.fitted["dynamic_stacking"], Predictor.fitted["time_limit"]) == (False, 12.0)
-    monkeypatch.setattr(Predictor, "complaint", "label has one value")
-    with pytest.raises(AssertionError, match="one value"):
-        autogluon_arm.fitted(asked, str(tmp_path), "best_quality", 12.0)
+    with pytest.raises(AssertionError, match="not enough time"):
+        autogluon_arm.fitted(asked, str(tmp_path), "medium_quality", 12.0)
 
 
 @pytest.mark.parametrize("name", ["iris", "vote", "maths", "plane_built"])
