@@ -362,7 +362,7 @@ DATASETS: tuple[Dataset, ...] = (
     Dataset(
         "plane_built",
         "regression",
-        "year of manufacture, from maker, model (127) and engines; with nulls",
+        "year of manufacture, from maker, model (121) and engines; with nulls",
         "data/sample",
         _planes,
         folds=3,
