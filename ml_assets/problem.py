@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -59,6 +59,19 @@ class Availability(dg.Model, dg.Resolvable):
             Span.parse(value)
         return value
 
+    @field_validator("history_from", mode="before")
+    @classmethod
+    def _first(cls, value: Any) -> str | None:
+        return None if value is None else date.fromisoformat(str(value)).isoformat()
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """Return what can be held against the data: the first day, and the label delay as a length of time."""
+        return {
+            "history_from": date.fromisoformat(self.history_from) if self.history_from else None,
+            "label_delay": Span.parse(self.label_delay).length if self.label_delay else None,
+        }
+
 
 class Observations(dg.Model, dg.Resolvable):
     """What is predicted, for whom, and as of when.
@@ -72,7 +85,9 @@ class Observations(dg.Model, dg.Resolvable):
         description="one SELECT FROM clean_<source>: keys, event_timestamp, columns, label, label_timestamp"
     )
     key: Sequence[str] = Field(description="columns that, with event_timestamp, name one observation")
-    every_day: bool = Field(default=True, description="false: there are days on which nothing is asked, and none is a fault")
+    every_day: bool = Field(
+        default=True, description="false: there are days on which nothing is asked, and none is a fault"
+    )
 
     @field_validator("query")
     @classmethod

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 LOOKBACK = "ml_assets/lookback_days"
+AVAILABILITY, AS_DECLARED = "availability", "History reaches back, and outcomes become known, as the problem declares."
 DECLARATION, FRESHNESS = "declaration", "freshness"
 COLUMN_SCHEMA, COLUMN_LINEAGE = "dagster/column_schema", "dagster/column_lineage"
 
@@ -258,6 +259,7 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     table, observed = (keys.problem(problem.name, part) for part in ("training_set", "observations"))
     views = [keys.feature_view(view) for view in problem.views]
     how = "by time" if problem.split.by == "time" else "at random"
+    declared = any(problem.availability.declared.values())
 
     @dg.asset(
         key=table.split("/"),
@@ -268,13 +270,16 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         owners=list(problem.owners),
         kinds={"feast", "polars"},
         tags={"stage": keys.DEVELOPMENT},
-        check_specs=check_specs(table, "Labels are known and valid, no feature is empty, all three splits are there."),
+        check_specs=[
+            *check_specs(table, "Labels are known and valid, no feature is empty, all three splits are there."),
+            *([dg.AssetCheckSpec(AVAILABILITY, asset=table.split("/"), description=AS_DECLARED)] if declared else []),
+        ],
     )
     def training_set(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.preparation.observations import model_features
         from ml_assets.features.training import SPLIT, counts, refuse_empty_splits, training_rows, training_suite
+        from ml_assets.preparation.observations import model_features
         from ml_assets.preparation.writing import write_checked
 
         store, now, task = lake.open(), clock.open(problem.clock).now(), problem.task.plain()
@@ -298,11 +303,28 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             | {f"rows in {name}": count for name, count in counts(frame).items()}
             | {f"left out, {reason}": count for reason, count in rows.left_out.items()}
             | {"as_known_at": now.isoformat(), "data_hash": written.manifests["_"].version},
-            check_results=[check_result(written.verdict, table=table)],
+            check_results=[
+                check_result(written.verdict, table=table),
+                *(_availability(problem, store.scan(observed), table) if declared else []),
+            ],
             data_version=dg.DataVersion(written.manifests["_"].version[:20]),
         )
 
     return training_set
+
+
+def _availability(problem: "MlProblem", observations: Any, table: str) -> list[dg.AssetCheckResult]:
+    from ml_assets.features.training import availability
+
+    found = availability(observations, **problem.availability.declared)
+    result = dg.AssetCheckResult(
+        check_name=AVAILABILITY,
+        asset_key=table.split("/"),
+        passed=found is None or found.as_declared,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.reason if found else "not applicable: observations carry no time of their outcomes",
+    )
+    return [result]
 
 
 def with_features(problem: "MlProblem", feature_store: FeatureStoreResource, observations: Any, **known: Any) -> Any:

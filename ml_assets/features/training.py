@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
@@ -29,6 +29,35 @@ class TrainingRows:
     left_out: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Availability:
+    """Whether the data is there as declared: since when, and how late outcomes become known."""
+
+    as_declared: bool
+    reason: str
+
+
+def availability(
+    observations: pl.LazyFrame, *, history_from: date | None, label_delay: timedelta | None
+) -> Availability | None:
+    """Hold what is declared of the data against the observations; None when nothing is declared that can be.
+
+    History has to begin on the declared day or before; nineteen of twenty outcomes have to be known within the label delay.
+    """
+    schema = observations.collect_schema()
+    delays = pl.col(LABEL_TIMESTAMP) - pl.col(EVENT_TIMESTAMP) if LABEL_TIMESTAMP in schema else pl.lit(timedelta(0))
+    found = observations.select(first=pl.col(EVENT_TIMESTAMP).min().dt.date(), delay=delays.quantile(0.95)).collect()
+    first, delay = found.row(0)
+    told = []
+    if history_from and first:
+        told.append((first <= history_from, f"history begins {first}, declared {history_from}"))
+    if label_delay and delay is not None and LABEL_TIMESTAMP in schema:
+        told.append((delay <= label_delay, f"19 of 20 outcomes are known within {delay}, declared {label_delay}"))
+    if not told:
+        return None
+    return Availability(all(good for good, _ in told), "; ".join(text for _, text in told))
+
+
 def counts(training_set: pl.DataFrame) -> dict[str, int]:
     """Return the number of rows in each split."""
     found = dict(training_set[SPLIT].value_counts().iter_rows())
@@ -48,9 +77,9 @@ def training_rows(
     labelled = rows.filter(pl.col(LABEL).is_not_null()) if supervised else rows
     labelled = labelled.sort(EVENT_TIMESTAMP, maintain_order=True)
     if labelled.is_empty():
-        raise TrainingSetError(
-            "no observation has a known outcome yet; deliver more, or correct label and label_timestamp"
-        )
+        what = "has a known outcome" if supervised else "is there"
+        fix = ", or correct label and label_timestamp" if supervised else ""
+        raise TrainingSetError(f"no observation {what} yet; deliver more{fix}")
     if not plan.by_time:
         return TrainingRows(labelled, _left_out(observations, as_known_at) if supervised else {})
     windows = plan.windows(labelled[EVENT_TIMESTAMP], as_known_at=as_known_at)
