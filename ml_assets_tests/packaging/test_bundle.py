@@ -13,7 +13,7 @@ import pytest
 
 from ml_assets.development import model_files
 from ml_assets.development.encoding import EncodingError
-from ml_assets.development.training import CandidateResult, train_candidate
+from ml_assets.development.training import CandidateResult
 from ml_assets.packaging.bundle import (
     BundleError,
     BundleManifest,
@@ -23,62 +23,101 @@ from ml_assets.packaging.bundle import (
     requirements_of,
     verify,
 )
-from ml_assets_tests.development.samples import FEATURES, made, small
+from ml_assets.tasks import TaskError
+from ml_assets_tests.development.samples import FEATURES, TASKS, features_of, model_of, sample
 
-FRAME = made(1_000)
+FRAME = sample("binary")
 TYPES = {name: str(FRAME.schema[name]) for name in FEATURES}
+EACH = [
+    *[("binary", name) for name in ("baseline", "linear", "random_forest", "xgboost", "svm", "neural", "ensemble")],
+    *[("multiclass", name) for name in ("persistence", "xgboost", "neural", "ensemble")],
+    *[("regression", name) for name in ("linear", "random_forest", "svm", "ensemble")],
+    *[("clustering", name) for name in ("k_means", "gaussian_mixture", "hdbscan")],
+]
+"""Of every task candidates of every file format."""
 
 
-@pytest.fixture(scope="module", params=["baseline", "random_forest", "xgboost", "svm", "neural"])
-def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CandidateResult:
-    folder = tmp_path_factory.mktemp("candidates") / request.param
-    return train_candidate(
-        request.param,
-        FRAME,
-        label="label",
-        features=FEATURES,
-        seed=0,
-        folder=folder,
-        threads=1,
-        variant=small(request.param),
-    )
+def model(kind: str, name: str) -> model_files.Model:
+    """Return a small fitted model; the ensemble is of two that have different formats."""
+    if name != "ensemble":
+        return model_of(kind, name)
+    weights = {"linear": 0.25, "random_forest": 0.75}
+    return model_files.ensemble({one: model_of(kind, one) for one in weights}, weights)
+
+
+def stored(kind: str, name: str, folder: Path) -> CandidateResult:
+    """Return what became of a candidate whose model lies in a folder."""
+    made = model(kind, name)
+    made.save(folder)
+    return CandidateResult(name, "trained", str(folder), sha256=model_files.hashes(made.files()))
+
+
+@pytest.fixture(scope="module", params=EACH, ids="-".join)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CandidateResult]:
+    """A kind of task, and a candidate for it."""
+    kind, name = request.param
+    return kind, stored(kind, name, tmp_path_factory.mktemp("candidates") / name)
 
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> CandidateResult:
-    folder = tmp_path_factory.mktemp("baseline")
-    return train_candidate("baseline", FRAME, label="label", features=FEATURES, seed=0, folder=folder)
+    return stored("binary", "baseline", tmp_path_factory.mktemp("candidates") / "baseline")
 
 
-def built(folder: Path, result: CandidateResult, **change: Any) -> BundleManifest:
+def built(folder: Path, result: CandidateResult, kind: str = "binary", **change: Any) -> BundleManifest:
+    frame = sample(kind)
     told: dict[str, Any] = {
         "result": result,
         "problem": "late",
-        "features": TYPES,
-        "example_rows": FRAME.tail(3),
+        "features": {name: str(frame.schema[name]) for name in features_of(kind)},
+        "example_rows": frame.tail(3),
         "model_version": "7",
         "data_hash": "abc",
         "code_version": "1",
         "threshold": 0.4,
+        "task": TASKS[kind],
     }
     return build_bundle(folder, **{**told, **change})
 
 
-def test_bundle_scores_like_the_trained_model(result: CandidateResult, tmp_path: Path) -> None:
-    manifest = built(tmp_path / "bundle", result)
+def test_bundle_scores_like_the_trained_model(case: tuple[str, CandidateResult], tmp_path: Path) -> None:
+    kind, result = case
+    manifest, frame = built(tmp_path / "bundle", result, kind), sample(kind)
     bundle = load_bundle(tmp_path / "bundle", digest=manifest.digest, threads=1)
-    np.testing.assert_array_equal(bundle.predict(FRAME), result.load(threads=1).predict(FRAME))
-    assert bundle.decide(np.array([0.39, 0.4])).tolist() == [0, 1]
-    assert (
-        bundle.features == FEATURES and bundle.dtypes == TYPES and bundle.problem == "late" and bundle.threshold == 0.4
-    )
+    np.testing.assert_array_equal(bundle.predict(frame), result.load(threads=1).predict(frame))
+    assert (bundle.features, bundle.problem, bundle.threshold) == (features_of(kind), "late", 0.4)
+    assert bundle.dtypes == {name: str(frame.schema[name]) for name in features_of(kind)}
+    assert bundle.task == TASKS[kind]
     assert set(manifest.files) == {*result.sha256, "bundle.json", "requirements.txt", "example.json"}
 
 
+def test_a_bundle_can_be_measured(case: tuple[str, CandidateResult], tmp_path: Path) -> None:
+    kind, result = case
+    bundle = load_bundle(tmp_path / "b", digest=built(tmp_path / "b", result, kind).digest, threads=1)
+    rows, task = sample(kind).filter(pl.col("split") == "test"), TASKS[kind]
+    truth, scores = bundle.truth(rows), bundle.predict(rows)
+    task.check(truth, scores)
+    value = task.metric(task.default_metric).compute(truth, scores, bundle.threshold)
+    assert value is not None and np.isfinite(value)
+    answers = pl.DataFrame(bundle.answers(scores))
+    np.testing.assert_array_equal(task.stored(answers), scores)
+
+
+def test_decisions_are_made_at_the_bundles_threshold(baseline: CandidateResult, tmp_path: Path) -> None:
+    bundle = load_bundle(tmp_path / "b", digest=built(tmp_path / "b", baseline).digest)
+    assert bundle.answers(np.array([0.39, 0.4]))["prediction"].tolist() == [0, 1]
+
+
+def test_labels_of_another_task_cannot_be_measured(baseline: CandidateResult, tmp_path: Path) -> None:
+    bundle = load_bundle(tmp_path / "b", digest=built(tmp_path / "b", baseline).digest)
+    with pytest.raises(TaskError, match="give 0 and 1"):
+        bundle.truth(sample("regression"))
+
+
 def test_one_flipped_bit_in_any_file_is_refused_unparsed(
-    result: CandidateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: tuple[str, CandidateResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = built(tmp_path / "bundle", result)
+    manifest = built(tmp_path / "bundle", case[1], case[0])
     monkeypatch.setattr(model_files, "parse", lambda *_, **__: pytest.fail("a parser was reached"))
     for path in sorted((tmp_path / "bundle").iterdir()):
         content = path.read_bytes()
@@ -108,8 +147,8 @@ def test_a_missing_an_additional_and_an_exchanged_file_are_refused(baseline: Can
         verify(folder, manifest.digest)
 
 
-def test_equal_input_gives_equal_bytes(result: CandidateResult, tmp_path: Path) -> None:
-    first, second = (built(tmp_path / name, result) for name in ("one", "two"))
+def test_equal_input_gives_equal_bytes(case: tuple[str, CandidateResult], tmp_path: Path) -> None:
+    first, second = (built(tmp_path / name, case[1], case[0]) for name in ("one", "two"))
     assert first.digest == second.digest and first.files == second.files
 
 
@@ -122,21 +161,23 @@ def test_a_bundle_does_not_change(baseline: CandidateResult, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing temporary is left"
 
 
-def test_example_is_plain_json_and_holds_the_answer(result: CandidateResult, tmp_path: Path) -> None:
-    rows = FRAME.tail(3).with_columns(delay=pl.Series([float("nan"), None, 3.0]))
-    bundle = load_bundle(tmp_path / "b", digest=built(tmp_path / "b", result, example_rows=rows).digest)
+def test_example_is_plain_json_and_holds_the_answer(case: tuple[str, CandidateResult], tmp_path: Path) -> None:
+    kind, result = case
+    rows = sample(kind).tail(3).with_columns(delay=pl.Series([float("nan"), None, 3.0]))
+    bundle = load_bundle(tmp_path / "b", digest=built(tmp_path / "b", result, kind, example_rows=rows).digest)
     example = json.loads((tmp_path / "b" / "example.json").read_text(), parse_constant=pytest.fail)
     assert [row["delay"] for row in example["request"]["rows"]] == [None, None, 3.0]
     scores = bundle.predict(bundle.frame(example["request"]["rows"]))
-    np.testing.assert_allclose([row["score"] for row in example["answer"]["rows"]], scores, atol=1e-6)
+    np.testing.assert_allclose(TASKS[kind].stored(pl.DataFrame(example["answer"]["rows"])), scores, atol=1e-6)
     assert example["answer"]["rows"][0]["model_version"] == "7"
+    assert set(example["answer"]["rows"][0]) == {*TASKS[kind].answers(scores, 0.4), "model_version"}
 
 
 def test_a_bundle_that_answers_otherwise_is_refused(
-    baseline: CandidateResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: tuple[str, CandidateResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = built(tmp_path / "b", baseline)
-    monkeypatch.setattr(model_files.Model, "predict", lambda self, frame: np.full(frame.height, 0.123))
+    manifest, right = built(tmp_path / "b", case[1], case[0]), model_files.Model.predict
+    monkeypatch.setattr(model_files.Model, "predict", lambda self, frame: right(self, frame) + 1)
     with pytest.raises(
         BundleError, match=r"example is answered with a difference of .*: install exactly what requirements.txt"
     ):
@@ -149,13 +190,14 @@ def test_a_wrong_row_is_refused_by_name(baseline: CandidateResult, tmp_path: Pat
         bundle.frame([{"delay": "three"}])
 
 
-def test_requirements_are_exact_and_complete(result: CandidateResult, tmp_path: Path) -> None:
-    built(tmp_path / "b", result, requirements=["fsspec"])
+def test_requirements_are_exact_and_complete(case: tuple[str, CandidateResult], tmp_path: Path) -> None:
+    kind, result = case
+    built(tmp_path / "b", result, kind, requirements=["fsspec"])
     lines = (tmp_path / "b" / "requirements.txt").read_text().splitlines()
     versions = dict(line.split("==") for line in lines)
     assert list(versions) == sorted(versions) and {*requirements_of(result), "fsspec"} <= set(versions)
     assert all(importlib.metadata.version(name) == version for name, version in versions.items())
-    assert ("scikit-learn" in versions) == (result.name == "svm"), "only what scoring imports"
+    assert ("scikit-learn" in versions) == (result.name in ("svm", "ensemble")), "only what scoring imports"
     assert "polars-runtime-32" in versions, "with what that needs"
 
 

@@ -12,12 +12,13 @@ import pytest
 from ml_assets.packaging.bundle import Bundle
 from ml_assets.packaging.champion import Champion
 from ml_assets.packaging.promotion import Boundaries, Decision, boundaries, decide
-from ml_assets.tasks import task
+from ml_assets.tasks import Metric, Task, task
 
 OCTOBER, NOVEMBER = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 11, 1, tzinfo=UTC)
 AUC = task("classification").metric("roc_auc")
 LOSS = task("classification").metric("log_loss")
 LABELS = [0, 0, 1, 1]
+SILHOUETTE = task("clustering").metric("silhouette")
 TRAINING_SET = pl.DataFrame(
     {
         "event_timestamp": [
@@ -35,17 +36,21 @@ TRAINING_SET = pl.DataFrame(
 
 
 class FakeBundle:
-    """A bundle whose answers are a column."""
+    """A bundle whose answers are a column. Of a clustering its matrix is the column `place`."""
 
     threshold = 0.5
 
-    def __init__(self, digest: str = "old") -> None:
-        self.digest = digest
+    def __init__(self, digest: str = "old", *, column: str = "champions_score", kind: str = "classification") -> None:
+        self.digest, self.column = digest, column
+        self.task: Task = task(kind)
         self.seen: list[int] = []
 
     def predict(self, frame: pl.DataFrame) -> np.ndarray:
         self.seen.append(frame.height)
-        return frame["champions_score"].to_numpy()
+        return frame[self.column].to_numpy()
+
+    def truth(self, frame: pl.DataFrame) -> np.ndarray:
+        return self.task.labels(frame["label"]) if self.task.supervised else frame.select("place").to_numpy()
 
 
 def champion(bundle: Any = None, fitted_until: datetime = OCTOBER) -> Champion:
@@ -53,54 +58,133 @@ def champion(bundle: Any = None, fitted_until: datetime = OCTOBER) -> Champion:
     return Champion("3", made, "data", fitted_until, fitted_until + timedelta(days=31), {"roc_auc": 0.99})
 
 
-def decided(challenger: float | None, incumbent: Champion | None, frame: pl.DataFrame = TRAINING_SET) -> Decision:
-    return decide(frame, challenger, incumbent, AUC, digest="new")
+def decided(
+    frame: pl.DataFrame,
+    challengers: list[float],
+    incumbent: Champion | None,
+    *,
+    metric: Metric = AUC,
+    seen: pl.DataFrame | None = None,
+    kind: str = "classification",
+) -> Decision:
+    """Let a challenger with these scores of the test rows stand for office."""
+    asked = frame.with_columns(challengers_score=pl.Series([challengers[0], *challengers]))
+    challenger = cast(Bundle, FakeBundle("new", column="challengers_score", kind=kind))
+    return decide(asked, challenger, incumbent, metric, seen=seen)
+
+
+BETTER, EQUAL, WORSE = [0.1, 0.2, 0.8, 0.9], [0.2, 0.7, 0.3, 0.8], [0.2, 0.7, 0.1, 0.8]
+"""Scores of ROC-AUC 1, 0.75, 0.5."""
 
 
 def test_the_edges_are_midnights_around_the_test_rows() -> None:
     assert boundaries(TRAINING_SET) == Boundaries(fitted_until=OCTOBER, live_from=NOVEMBER)
 
 
+def test_at_random_both_edges_are_the_day_after_the_last_row_of_any_split() -> None:
+    mixed = TRAINING_SET.with_columns(split=pl.Series(["test", "train", "test", "validation", "train"]))
+    assert boundaries(mixed, by_time=False) == Boundaries(fitted_until=NOVEMBER, live_from=NOVEMBER)
+
+
 def test_the_first_is_promoted() -> None:
-    found = decided(0.7, None)
+    found = decided(TRAINING_SET, EQUAL, None)
     assert found.promote
-    assert found.reason == "the first champion: roc_auc 0.7000 on the test split, all gates passed"
+    assert found.reason == "the first champion: roc_auc 0.7500 on the test split, all gates passed"
 
 
-@pytest.mark.parametrize(("challenger", "promoted"), [(0.76, True), (0.75, False), (0.74, False)])
-def test_the_better_on_the_same_rows_wins_and_a_tie_changes_nothing(challenger: float, promoted: bool) -> None:
-    bundle = FakeBundle()
-    found = decided(challenger, champion(bundle))
+@pytest.mark.parametrize(("scores", "promoted"), [(BETTER, True), (EQUAL, False), (WORSE, False)])
+def test_the_better_on_the_same_rows_wins_and_a_tie_changes_nothing(scores: list[float], promoted: bool) -> None:
+    bundle, value = FakeBundle(), AUC.compute(np.array(LABELS), np.array(scores), 0.5)
+    found = decided(TRAINING_SET, scores, champion(bundle))
     assert found.promote is promoted
-    assert found.reason == f"roc_auc on the same test rows: challenger {challenger:.4f}, champion 3 0.7500"
+    assert found.reason == f"roc_auc on the same test rows: challenger {value:.4f}, champion 3 0.7500"
     assert bundle.seen == [4]  # the test rows, and nothing else; not its own old number either
 
 
-def test_where_less_is_better_less_wins() -> None:
-    score = champion()
-    worse = LOSS.compute(np.array(LABELS), TRAINING_SET["champions_score"].to_numpy()[1:], 0.5)
-    assert worse is not None
-    assert decide(TRAINING_SET, worse - 0.01, score, LOSS, digest="new").promote
-    assert not decide(TRAINING_SET, worse + 0.01, score, LOSS, digest="new").promote
+@pytest.mark.parametrize(("scores", "promoted"), [(BETTER, True), ([0.9, 0.8, 0.2, 0.1], False)])
+def test_where_less_is_better_less_wins(scores: list[float], promoted: bool) -> None:
+    assert decided(TRAINING_SET, scores, champion(), metric=LOSS).promote is promoted
+
+
+@pytest.mark.parametrize(("off", "promoted"), [(1.0, True), (2.0, False), (3.0, False)])
+def test_of_numbers_the_smaller_error_wins(off: float, promoted: bool) -> None:
+    label = TRAINING_SET["label"].cast(float) * 10
+    numbers = TRAINING_SET.with_columns(label=label, champions_score=label + 2.0)
+    found = decided(
+        numbers,
+        [value - off for value in label[1:]],
+        champion(FakeBundle(kind="regression")),
+        metric=task("regression").metric("mae"),
+        kind="regression",
+    )
+    assert found.promote is promoted
+    assert found.reason == f"mae on the same test rows: challenger {off:.4f}, champion 3 2.0000"
+
+
+@pytest.mark.parametrize(("clusters", "promoted"), [([0, 0, 1, 1], True), ([0, 1, 1, 0], False), ([1, 0, 0, 0], False)])
+def test_of_clusterings_the_one_that_holds_together_better_wins(clusters: list[int], promoted: bool) -> None:
+    points = TRAINING_SET.drop("label").with_columns(
+        place=pl.Series([0.0, 0.0, 0.1, 9.0, 9.1]), champions_score=pl.Series([1, 1, 0, 0, 0])
+    )
+    found = decided(
+        points, cast(Any, clusters), champion(FakeBundle(kind="clustering")), metric=SILHOUETTE, kind="clustering"
+    )
+    assert found.promote is promoted
+    assert found.reason.startswith("silhouette on the same test rows: challenger ")
+
+
+def test_one_cluster_of_everything_promotes_nobody() -> None:
+    points = TRAINING_SET.drop("label").with_columns(place=pl.Series([0.0, 0.0, 0.1, 9.0, 9.1]))
+    found = decided(points, cast(Any, [0, 0, 0, 0]), None, metric=SILHOUETTE, kind="clustering")
+    assert found == Decision(False, "silhouette does not apply to the challenger's test rows")
 
 
 def test_the_same_bundle_is_in_office_already() -> None:
     bundle = FakeBundle("new")
-    found = decided(0.99, champion(bundle))
+    found = decided(TRAINING_SET, BETTER, champion(bundle))
     assert (found.promote, bundle.seen) == (False, [])
     assert "this very bundle" in found.reason
 
 
 def test_a_champion_that_has_seen_the_rows_is_not_compared_on_them() -> None:
     bundle = FakeBundle()
-    found = decided(0.99, champion(bundle, fitted_until=OCTOBER + timedelta(days=1)))
+    found = decided(TRAINING_SET, BETTER, champion(bundle, fitted_until=OCTOBER + timedelta(days=1)))
     assert (found.promote, bundle.seen) == (False, [])
     assert "fitted on rows up to 2013-10-02, the test split begins 2013-10-01" in found.reason
     assert "deliver newer data" in found.reason
 
 
+# -- of a random split, rows that the champion was fitted on may be test rows of the challenger ------------------------------
+
+KEYED = TRAINING_SET.with_columns(key=pl.Series(list("abcde")))
+
+
+def test_rows_that_the_champion_has_seen_are_left_out() -> None:
+    bundle = FakeBundle()
+    late = champion(bundle, fitted_until=NOVEMBER)
+    # The challenger orders c and d right, which the champion was fitted on; the champion b and e.
+    found = decided(KEYED, [0.5, 0.2, 0.8, 0.4], late, seen=pl.DataFrame({"key": ["a", "c", "d", "z"]}))
+    assert bundle.seen == [2]
+    assert found == Decision(False, "roc_auc on the same test rows: challenger 0.0000, champion 3 1.0000")
+
+
+def test_the_rows_that_are_left_may_change_who_is_better() -> None:
+    scores = [0.5, 0.2, 0.8, 0.4]  # on all four rows as good as the champion
+    assert not decided(KEYED, scores, champion()).promote
+    found = decided(KEYED, scores, champion(), seen=pl.DataFrame({"key": ["b", "e"]}))
+    assert found == Decision(True, "roc_auc on the same test rows: challenger 1.0000, champion 3 0.0000")
+
+
+def test_without_any_row_that_is_new_to_both_nobody_is_promoted() -> None:
+    found = decided(KEYED, BETTER, champion(), seen=KEYED.select("key"))
+    assert not found.promote
+    assert found.reason == (
+        "roc_auc does not apply to challenger (None) and champion (None) on the 0 test rows that are new to both"
+    )
+
+
 def test_a_metric_that_does_not_apply_promotes_nobody() -> None:
-    assert decided(None, None) == Decision(False, "roc_auc does not apply to the challenger's test rows")
     one_class = TRAINING_SET.with_columns(label=pl.lit(1))
-    found = decided(0.9, champion(), one_class)
-    assert found == Decision(False, "roc_auc does not apply to the champion on the test split")
+    for incumbent in (None, champion()):
+        found = decided(one_class, BETTER, incumbent)
+        assert found == Decision(False, "roc_auc does not apply to the challenger's test rows")
