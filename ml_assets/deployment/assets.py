@@ -1,7 +1,7 @@
 """Stage 7 in Dagster: the champion's predictions, day by day."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -34,7 +34,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         partitions_def=partitions_of(problem.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2)),
-        check_specs=check_specs(table, "One prediction per observation, each a probability."),
+        check_specs=check_specs(table, "One prediction per observation, each an answer of the task."),
     )
     def predictions(
         context: dg.AssetExecutionContext,
@@ -43,8 +43,6 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tracking: TrackingResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
-        import polars as pl
-
         from ml_assets.deployment.scoring import IN_SAMPLE, predictions_suite, score
         from ml_assets.packaging.champion import in_office
         from ml_assets.preparation.observations import without_outcome
@@ -82,9 +80,14 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             | {
                 "model_version": champion.version,
                 "rows in sample": int(scored[IN_SAMPLE].sum()),
-                "mean score": scored.select(pl.col("score").mean()).item() or 0.0,
+                **_mean_score(scored),
             },
             check_results=[check_result(written.verdict, table=table)],
         )
 
     return predictions
+
+
+def _mean_score(scored: Any) -> dict[str, float]:
+    """Return the mean of the scores; clusters have none."""
+    return {"mean score": scored["score"].mean() or 0.0} if "score" in scored.columns else {}
