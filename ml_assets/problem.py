@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ml_assets.preparation.spans import Span
+from ml_assets.resources.literal import Text, Texts
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
 TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", re.IGNORECASE)
@@ -27,8 +28,8 @@ class Task(dg.Model, dg.Resolvable):
     """
 
     kind: Literal["classification", "regression", "clustering"] = Field(description="what kind of answer is asked for")
-    positive: str = Field(default="positive", description="the outcome that label 1 stands for")
-    classes: Sequence[str] = Field(default=(), description="all classes, when there are three or more")
+    positive: Text = Field(default="positive", description="the outcome that label 1 stands for")
+    classes: Texts = Field(default=(), description="all classes, when there are three or more")
     unit: str = Field(default="", description="of the number that is predicted, such as minutes")
     clusters: Sequence[int] = Field(default=(2, 10), description="the fewest and the most clusters that are tried")
 
@@ -81,7 +82,7 @@ class Observations(dg.Model, dg.Resolvable):
     is none) and `label_timestamp` (when the label became known).
     """
 
-    query: str = Field(
+    query: Text = Field(
         description="one SELECT FROM clean_<source>: keys, event_timestamp, columns, label, label_timestamp"
     )
     key: Sequence[str] = Field(description="columns that, with event_timestamp, name one observation")
@@ -247,7 +248,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     """
 
     name: str = Field(description="in lower case; the assets are <name>/…")
-    question: str = Field(description="what is asked, about whom and when, for people")
+    question: Text = Field(description="what is asked, about whom and when, for people")
     task: Task
     observations: Observations
     features: FeatureSet | None = Field(default=None, description="what Feast adds to what the observations know")

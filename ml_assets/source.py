@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.resources.literal import Text, Texts
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
 Scalar = str | int | float | bool
@@ -42,7 +43,7 @@ READING = (
 class Column(dg.Model, dg.Resolvable):
     """One column of the contract. A file that breaks it goes to quarantine whole."""
 
-    name: str = Field(description="as the file names it")
+    name: Text = Field(description="as the file names it")
     type: ColumnType = Field(description="of its values; a Datetime is in UTC")
     nullable: bool | float = Field(default=True, description="true, false, or the share of nulls that is acceptable")
     minimum: float | None = Field(default=None, description="lowest value that there may be")
@@ -108,7 +109,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     days: str | None = Field(
         default=None, description="first and last day, 2013-01-01/2013-12-31, when files are daily"
     )
-    key: Sequence[str] = Field(default=(), description="columns that name one row")
+    key: Texts = Field(default=(), description="columns that name one row")
     day_columns: Sequence[str] = Field(
         default=(), description="year, month and day columns that must agree with the file"
     )

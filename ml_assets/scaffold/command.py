@@ -142,13 +142,13 @@ MOST_ROWS = 40
 
 
 def _table(findings: Sequence[Finding]) -> list[str]:
-    """Return the findings in columns, the worst first; notes of many columns are counted."""
+    """Return the findings in columns, the worst first; the last of very many are only counted."""
     shown = findings[:MOST_ROWS]
     rows = [(_severity(item), item.code, item.column or "(table)", f"{item.seen}; {item.advice}") for item in shown]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  " + "  ".join([*(row[at].ljust(widths[at]) for at in range(3)), row[3]]) for row in rows]
     rest = len(findings) - len(shown)
-    return [*lines, f"  and {rest} more, in the declaration's comments and the catalog"] if rest else lines
+    return [*lines, f"  and {rest} more of less weight"] if rest else lines
 
 
 def _severity(finding: Finding) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -13,20 +13,21 @@ from ml_assets.scaffold.columns import Column
 from ml_assets.scaffold.draft import KNOWN_AT, Draft
 from ml_assets.scaffold.inference import Inferred
 from ml_assets.scaffold.inspection import Finding
-from ml_assets.scaffold.names import listed
+from ml_assets.scaffold.names import double_quoted, listed
 
 WIDTH = 118
 MOST_SEEN = 60
+PLAIN = re.compile(r"[^\W\d_](?:[\w .€²-]*[\w.€²])?")  # a text that YAML reads as itself, but for words such as yes
 DEFAULTS = Dialect(null_values=("", "NA"))
 
 
 def scalar(value: object) -> str:
     """Return a value as YAML writes it inside of a list or mapping on one line."""
-    if isinstance(value, str) and (value != value.strip() or any(mark in value for mark in "#:{}[],&*!|>'\"%@`\t\\")):
-        return json.dumps(value, ensure_ascii=False)
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9).strip()
-    plain = text.removesuffix("...").strip()
-    return json.dumps(value, ensure_ascii=False) if plain.startswith("'") else plain
+    if isinstance(value, str) and not PLAIN.fullmatch(value):
+        return double_quoted(value)
+    plain = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9).strip()
+    plain = plain.removesuffix("...").strip()
+    return double_quoted(str(value)) if plain.startswith("'") else plain
 
 
 def flow(values: Iterable[object]) -> str:
@@ -101,8 +102,8 @@ def _dialect(inferred: Inferred) -> list[str]:
         for field in ("separator", "quote", "decimal", "thousands"):
             value = getattr(table.dialect, field)
             if value != getattr(DEFAULTS, field):
-                lines.append(f"  {field}: {json.dumps(value, ensure_ascii=False)}")
-        nulls = ", ".join(json.dumps(word, ensure_ascii=False) for word in table.dialect.null_values)
+                lines.append(f"  {field}: {double_quoted(value)}")
+        nulls = ", ".join(double_quoted(word) for word in table.dialect.null_values)
         lines.append(f"  null_values: [{nulls}]")
     return lines
 
@@ -172,8 +173,7 @@ def _problem(draft: Draft) -> list[str]:
         *([f"  availability: {{label_delay: {delay}}}"] if supervised and draft.inferred.time else []),
         "  observations:",
         f"    key: {flow([draft.inferred.key])}",
-        "    query: >-",
-        *_wrapped(_query(draft), 6),
+        *_query_lines(_query(draft)),
         "  features:",
         f"    service: {draft.service}",
         f"    views: {flow([draft.view])}",
@@ -249,11 +249,21 @@ def _sql(text: str) -> str:
     return f"'{doubled}'"
 
 
+def _query_lines(parts: Sequence[str]) -> list[str]:
+    """Return the query as a folded text; one that holds a line end, within the name of a class, in quotes."""
+    if all(part.isprintable() for part in parts):
+        return ["    query: >-", *_wrapped(parts, 6)]
+    return [f"    query: {double_quoted(' '.join(_with_commas(parts)))}"]
+
+
+def _with_commas(parts: Sequence[str]) -> list[str]:
+    return [part if place >= len(parts) - 2 else f"{part}," for place, part in enumerate(parts)]
+
+
 def _wrapped(parts: Sequence[str], indent: int) -> list[str]:
     """Return the query in lines of bearable length; a class with several blanks in its name stays on one line."""
     lines, line = [], ""
-    for place, part in enumerate(parts):
-        text = part if place >= len(parts) - 2 else f"{part},"
+    for text in _with_commas(parts):
         if line and len(line) + len(text) + 1 > WIDTH - indent:
             lines.append(line)
             line = ""

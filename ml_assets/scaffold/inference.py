@@ -111,7 +111,7 @@ def infer(
     outcome, assumed = outcome_of(table, goal, frame[goal.safe] if goal else None, task)
     if goal and outcome.classes and goal.becomes != "String":
         columns, frame = _as_classes(columns, frame, goal)
-    when, times = _time(columns, roles, frame, table)
+    when, times = _time(columns, roles)
     found = Inferred(
         table,
         frame,
@@ -300,16 +300,14 @@ def _as_classes(columns: Sequence[Column], frame: pl.DataFrame, goal: Column) ->
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
-def _time(
-    columns: Sequence[Column], roles: dict[str, str | None], frame: pl.DataFrame, table: Table
-) -> tuple[Column | None, list[str]]:
+def _time(columns: Sequence[Column], roles: dict[str, str | None]) -> tuple[Column | None, list[str]]:
     """Return the column that says when a row happened, and what was assumed."""
     if roles["--time"]:
         return next(item for item in columns if item.name == roles["--time"]), []
     if roles["--group"]:
         return None, [f"split: random, with the rows of each {roles['--group']} on one side"]
     taken = {roles["--target"], roles["--entity"]}
-    plausible = [item for item in columns if item.name not in taken and _may_be_event(item, frame)]
+    plausible = [item for item in columns if item.name not in taken and _may_be_event(item)]
     if len(plausible) == 1:
         name = plausible[0].name
         return plausible[0], [f"time: {name}, the only column that can say when a row happened (--time names another)"]
@@ -317,7 +315,7 @@ def _time(
     return None, [f"split: random, because no --time was named and {why}"]
 
 
-def _may_be_event(column: Column, frame: pl.DataFrame) -> bool:
+def _may_be_event(column: Column) -> bool:
     if column.kind != "moment" or column.nulls or column.distinct < LEAST_TIMES:
         return False
     return not NOT_THE_EVENT & set(column.safe.strip("_").split("_"))

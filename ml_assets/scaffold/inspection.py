@@ -201,12 +201,11 @@ def _imbalance(inferred: Inferred) -> Iterator[Finding]:
         return
     outcomes = inferred.outcomes
     assert outcomes is not None
-    counts = outcomes.drop_nulls().value_counts().sort("count")
-    share = counts["count"][0] / counts["count"].sum()
+    place, count = outcomes.drop_nulls().value_counts().sort("count").row(0)
+    share = count / outcomes.count()
     if share < IMBALANCED:
         names = inferred.outcome.classes or (inferred.outcome.negative, inferred.outcome.positive)
-        name = names[int(counts[target][0] if target in counts.columns else counts.to_series(0)[0])]
-        seen = f"{name!r} is {share:.1%} of the rows"
+        seen = f"{names[int(place)]!r} is {share:.1%} of the rows"
         yield Finding("imbalance", target, "warning", seen, "accuracy says little; look at pr_auc and choose value")
 
 

@@ -89,6 +89,20 @@ def listed(values: Iterable[object], most: int = 12) -> str:
     return ", ".join(given[:most]) + rest
 
 
+def double_quoted(text: str) -> str:
+    """Return a text in double quotes, as both Python and YAML read it; what cannot be seen is escaped."""
+    return f'"{"".join(map(_letter, text))}"'
+
+
+def _letter(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
 def check_problem_name(name: str, *, taken: Collection[str] = ()) -> None:
     """Raise `ScaffoldError` for what cannot name a problem: no name, a word of Python, a module, or one that is taken."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):

@@ -8,7 +8,6 @@ from typing import Literal
 
 import polars as pl
 
-from ml_assets.collection.values import from_text
 from ml_assets.scaffold.columns import Column
 from ml_assets.scaffold.dialect import number_pattern
 from ml_assets.scaffold.errors import ScaffoldError
@@ -225,8 +224,3 @@ def _positive(rows: dict[str, int]) -> tuple[str, str]:
     yes = [name for name in names if name.strip().lower() in POSITIVE_WORDS]
     positive = yes[0] if len(yes) == 1 else min(names, key=lambda name: (rows[name], name))
     return positive, next(name for name in names if name != positive)
-
-
-def numbers_in(values: pl.Series, table: Table) -> pl.Series:
-    """Return text as numbers in the table's dialect, null where it is none."""
-    return from_text(values, "Float64", table.dialect)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +10,7 @@ from ml_assets.scaffold.columns import Column
 from ml_assets.scaffold.draft import KNOWN_AT, PARTS, Draft, Feature
 from ml_assets.scaffold.inference import MOMENT
 from ml_assets.scaffold.inspection import Finding
+from ml_assets.scaffold.names import double_quoted
 from ml_assets.scaffold.outcome import Outcome
 
 WIDTH = 120
@@ -26,7 +27,7 @@ def quoted(text: str) -> str:
     """Return a text as Python writes it, in the quotes that ruff prefers."""
     if '"' in text and "'" not in text and "\\" not in text and text.isprintable():
         return f"'{text}'"
-    return json.dumps(text, ensure_ascii=False)
+    return double_quoted(text)
 
 
 def listing(name: str, values: Sequence[str], indent: str = "") -> str:
@@ -54,7 +55,7 @@ def features_module(draft: Draft) -> str:
 
 def _given(draft: Draft) -> str:
     files = draft.inferred.table.files
-    name = files[0].name.replace("\\", "").replace('"', "")
+    name = re.sub(r'[\\"]|[^ -\uffff]', "", files[0].name)
     return name if len(files) == 1 else f"{name} and {len(files) - 1} more"
 
 
@@ -134,29 +135,23 @@ def _renamed(draft: Draft) -> list[str]:
     return steps
 
 
-def _casts(draft: Draft) -> list[str]:
-    """Return the steps that turn what the contract reads into what each column becomes."""
+def _cast_groups(draft: Draft) -> list[tuple[str, str, list[str]]]:
+    """Return what turns the columns that the contract reads into what each becomes: a constant's name, a call, columns."""
     groups: dict[str, list[str]] = {}
     for column in draft.inferred.columns:
         if column.type != column.becomes or _is_text_time(column):
             groups.setdefault(_cast(column), []).append(column.safe)
-    return [
-        f".with_columns(pl.col({_names(names, f'CAST_{number}')}){cast})"
-        for number, (cast, names) in enumerate(groups.items(), start=1)
-    ]
+    return [(f"CAST_{number}", cast, names) for number, (cast, names) in enumerate(groups.items(), start=1)]
+
+
+def _casts(draft: Draft) -> list[str]:
+    groups = _cast_groups(draft)
+    return [f".with_columns(pl.col({_names(names, constant)}){cast})" for constant, cast, names in groups]
 
 
 def _cast_lists(draft: Draft) -> list[str]:
     """Return the constants of the casts that name more columns than a line has room for."""
-    groups: dict[str, list[str]] = {}
-    for column in draft.inferred.columns:
-        if column.type != column.becomes or _is_text_time(column):
-            groups.setdefault(_cast(column), []).append(column.safe)
-    return [
-        listing(f"CAST_{number}", names)
-        for number, names in enumerate(groups.values(), start=1)
-        if len(names) > MOST_NAMES
-    ]
+    return [listing(constant, names) for constant, _, names in _cast_groups(draft) if len(names) > MOST_NAMES]
 
 
 def _is_text_time(column: Column) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ml_assets.quality import evaluate
@@ -20,6 +22,7 @@ from ml_assets.quality.suite import Suite
 from ml_assets.scaffold.command import new
 from ml_assets.scaffold.errors import ScaffoldError
 from ml_assets.scaffold.inference import infer
+from ml_assets.scaffold.names import safe_name
 from ml_assets.scaffold.reading import read
 from ml_assets_tests.scaffold.world import NOW, customers, everything, repository, shops, written
 
@@ -163,6 +166,61 @@ def test_tiny_and_wide(root: Path, tmp_path: Path, rows: int, columns: int) -> N
     found = written(root, tmp_path / "table.csv", target="target")
     assert found.view().width == columns + 3
     assert found.observations().height == rows
+
+
+STRANGE = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+HOSTILE = st.sampled_from(
+    [
+        "it's",
+        'say "hi"',
+        "a: b # c",
+        "{x}",
+        "- y",
+        "yes",
+        "null",
+        "1e3",
+        "\\n",
+        "line\nend",
+        "two  blanks",
+        "%s",
+        "~",
+        "é\u2028ü",
+        "😀",
+    ]
+)
+
+
+@settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.lists(STRANGE | HOSTILE, min_size=4, max_size=4, unique_by=lambda name: safe_name(name, 1)),
+    classes=st.lists(STRANGE | HOSTILE, min_size=2, max_size=4, unique_by=lambda name: name.strip().lower()),
+    ending=st.sampled_from(["parquet", "csv", "jsonl"]),
+)
+def test_no_name_and_no_class_breaks_what_is_written(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], classes: list[str], ending: str
+) -> None:
+    folder = tmp_path_factory.mktemp("strange")
+    rng = np.random.default_rng(0)
+    columns = [
+        rng.normal(size=100),
+        rng.choice(classes, 100),
+        rng.choice([*classes, "other"], 100),
+        rng.choice(classes, 100),
+    ]
+    frame = pl.DataFrame(dict(zip(names, columns, strict=True)))
+    path = folder / f"table.{ending}"
+    {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[ending](path)
+    try:
+        expected = infer(read(str(path)), target=names[3])
+    except ScaffoldError:
+        return  # a clear refusal is as good
+    found = written(repository(folder / "repository"), path, target=names[3])
+    assert_frame_equal(found.clean().select(expected.frame.columns), expected.frame)
+    label, known = found.observations()["label"], expected.outcomes
+    assert known is not None
+    got = expected.outcome.numbers(label) if expected.outcome.classes else label.cast(pl.Float64)
+    assert got.to_list() == known.to_list()
+    assert [str(verdict) for verdict in found.verdicts() if not verdict.success] == []
 
 
 def test_the_code_is_formatted_and_clean(root: Path, tmp_path: Path) -> None:
