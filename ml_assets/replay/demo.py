@@ -19,7 +19,12 @@ from ml_assets.replay.world import FIRST_DAY, LAST_DAY, World, delivered_at
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import setting
 
-PROBLEM, SERVICE = "flight_delay", "flight_delay_v2"
+PROBLEM = "flight_delay"
+SERVICES = {
+    PROBLEM: "flight_delay_v2",
+    "arrival_delay": "arrival_delay_v1",
+    "airport_segments": "airport_segments_v1",
+}
 TRAVELLERS = 50  # ask each week
 HISTORY_END = date(2013, 10, 31)
 LABEL_DELAY = timedelta(days=2)  # by then a day's last flight has arrived and its outcome has been known for a day
@@ -145,24 +150,27 @@ def _week(root: Path, running: Any, say: _Progress, number: int, last: date) -> 
     deliver(root, last, faults=number == FAULTY_WEEK and not known)
     _wait(lambda: running.idle() and not places.ledger.unseen(places.landing.objects()), f"the week up to {last}")
     say.line(f"week {number} of {len(weeks())}, up to {last}: {headline(root, PROBLEM)}")
-    _ask(root, keys.day(last))
+    _ask(root)
 
 
-def _ask(root: Path, day: str) -> None:
-    """Let travellers ask the feature server for flights like the first ones of `day`, as of now; what it answers is logged."""
+def _ask(root: Path) -> None:
+    """Let people ask the feature server what each problem's first observations of its last day asked, as of now; it is logged."""
     from ml_assets.resources.environment import resources
 
     found = resources(root)
-    flights = found["lake"].open().read(keys.problem(PROBLEM, "observations"), [day]).head(TRAVELLERS)
-    found["feature_store"].answer(SERVICE, flights, clock=found["clock"].open().now)
+    lake = found["lake"].open()
+    for problem, service in SERVICES.items():
+        table = keys.problem(problem, "observations")
+        asked = lake.read(table, lake.partitions(table)[-1:]).head(TRAVELLERS)
+        found["feature_store"].answer(service, asked, clock=found["clock"].open().now)
 
 
 def _summary(told: str, url: str, ui: bool, seconds: float) -> None:
     print(f"\n{told}\n")
     where: Sequence[tuple[str, str]] = [
         ("the asset graph", f"{url}/asset-groups" if ui else "make ui, then http://127.0.0.1:3000/asset-groups"),
-        ("the evaluation report", f"data/reports/{PROBLEM}/evaluation_report.html"),
-        ("the drift reports", f"data/reports/{PROBLEM}/drift/"),
+        ("the evaluation reports", "data/reports/*/evaluation_report.html"),
+        ("the drift reports", "data/reports/*/drift/"),
         ("the experiments", ".venv/bin/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///data/mlflow.db"),
         ("the state, for programs", ".venv/bin/ml-assets status --json"),
     ]
