@@ -14,7 +14,7 @@ from ml_assets import keys
 from ml_assets.evaluation.plots import timeline_plot
 from ml_assets.lake import Lake
 from ml_assets.monitoring.drift import DriftPolicy, DriftReport, drift_verdict
-from ml_assets.monitoring.performance import PerformanceReport, performance
+from ml_assets.monitoring.performance import MOMENT, PerformanceReport, performance
 from ml_assets.monitoring.windows import Window, windows
 from ml_assets.packaging.champion import Champion
 from ml_assets.tasks import Metric
@@ -170,7 +170,7 @@ def report_performance(
         now=now,
         task=champion.bundle.task,
         threshold=champion.bundle.threshold,
-        key=key[0],
+        key=[*key, MOMENT],  # one observation: of the same thing it may be asked again and again
         window_start=start,
         window_end=max(_end(days), start + timedelta(days=1)),
     )

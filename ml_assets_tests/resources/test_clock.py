@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml_assets.resources.clock import Clock
+from ml_assets.resources.places import ClockResource
 
 NOON = datetime(2013, 11, 3, 12, tzinfo=UTC)
 
@@ -51,3 +52,17 @@ def test_without_a_replay_it_is_the_systems_time(tmp_path: Path, file: str) -> N
 def test_the_systems_time_cannot_be_set() -> None:
     with pytest.raises(ValueError, match="give the clock a replay file"):
         Clock().set(NOON)
+
+
+def test_a_declaration_chooses_the_replays_or_the_systems_time(tmp_path: Path) -> None:
+    resource = ClockResource(replay_file=str(tmp_path / "clock"))
+    Clock(tmp_path / "clock").set(NOON)
+    assert resource.open().now() == resource.open("replay").now() == NOON
+    before = datetime.now(UTC)
+    assert before <= resource.open("system").now() <= datetime.now(UTC)
+
+
+def test_who_declares_the_systems_time_can_set_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give the clock a replay file"):
+        ClockResource(replay_file=str(tmp_path / "clock")).open("system").set(NOON)
+    assert not (tmp_path / "clock").exists()
