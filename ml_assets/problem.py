@@ -112,9 +112,7 @@ class FeatureSet(dg.Model, dg.Resolvable):
     views: Sequence[str] = Field(
         description="the service's feature views; a training set refuses a service with others"
     )
-    ignore: Sequence[str] = Field(
-        default=(), description="columns of the observations that serve to look up, not to learn"
-    )
+    ignore: Sequence[str] = Field(default=(), description="columns of observations and views that are not learned from")
     last_value: str = Field(
         default="", description="the feature that is the entity's last known outcome, for persistence"
     )

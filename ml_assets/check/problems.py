@@ -47,7 +47,7 @@ def problem_faults(found: Declared, tables: Tables, repo: CompiledRepo | None) -
     seen = yield from _observed(found, problem, tables)
     yield from _views(found, problem, tables)
     if seen is not None:
-        yield from _observation_columns(found, problem, seen)
+        yield from _observation_columns(found, problem, seen, tables)
         yield from _feature_columns(found, problem, seen, tables, repo)
     elif repo is not None:
         yield from _service(found, problem, repo)
@@ -102,12 +102,16 @@ def _refused_query(found: Declared, message: str, frames: Mapping[str, pl.LazyFr
     yield from common.no_column(found, QUERY, name, dict.fromkeys(sorted(known)), of=f"table {', '.join(frames)}")
 
 
-def _observation_columns(found: Declared, problem: Any, seen: Schema) -> Iterator[Fault]:
+def _observation_columns(found: Declared, problem: Any, seen: Schema, tables: Tables) -> Iterator[Fault]:
     """Yield columns that are named elsewhere and that the query does not give."""
     of = "the observations"
     yield from common.columns(found, ("observations", "key"), problem.observations.key, seen, of=of)
-    if problem.features:
-        yield from common.columns(found, ("features", "ignore"), problem.features.ignore, seen, of=of)
+    views = (
+        _frames(tables, {keys.feature_view(view): view for view in problem.features.views}) if problem.features else {}
+    )
+    if problem.features and views is not None:
+        known = {**seen, **{name: dtype for view in views.values() for name, dtype in view.collect_schema().items()}}
+        yield from common.columns(found, ("features", "ignore"), problem.features.ignore, known, of=of)
     group = getattr(problem.split, "group", None)
     if group and group not in seen:
         yield from common.no_column(found, ("split", "group"), group, seen, of=of)
