@@ -19,11 +19,17 @@ TITLE = "Evidently"
 
 
 def task_report(
-    current: Answered, reference: Answered | None = None, *, sample_rows: int = SAMPLE_ROWS, seed: int = 0
+    current: Answered,
+    reference: Answered | None = None,
+    *,
+    told: Sequence[str] = (),
+    sample_rows: int = SAMPLE_ROWS,
+    seed: int = 0,
 ) -> str:
     """Evidently's report of the task as one self-contained HTML page (about 4 MB).
 
-    The page states how many of how many rows it was made from. Rows that Evidently cannot show give a small page that says so.
+    The page begins with the lines `told`, and states how many of how many rows it was made from. Rows that Evidently cannot
+    show give a small page that says so.
     """
     from evidently import Report
 
@@ -32,7 +38,7 @@ def task_report(
     if reference is not None and len(reference):
         frames["reference"] = _bounded(task.evidently_frame(reference.frame))
     samples = {name: bounded_sample(frame, rows=sample_rows, seed=seed) for name, frame in frames.items()}
-    notes = [sample_note(name, frame, samples[name]) for name, frame in frames.items()]
+    notes = [*told, *(sample_note(name, frame, samples[name]) for name, frame in frames.items())]
     if why := _unfit(current, samples):
         return page(TITLE, [*notes, why])
     definition, presets = task.evidently(current.threshold, list(samples.values()))

@@ -18,7 +18,7 @@ from ml_assets.development.search import measured
 from ml_assets.development.training import CandidateResult, fit_on
 
 PARTS = (8, 4, 2, 1)
-LEAST_ROWS = 20
+LEAST_ROWS = 10
 MOST_ROWS = (20_000, 8_000, 3_000, 1_000)
 """Training rows of the last point: the most of these that are fitted in time."""
 MEASURED_ROWS = 5_000

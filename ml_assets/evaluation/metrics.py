@@ -97,7 +97,7 @@ def labelled(frame: pl.DataFrame, *, task: Task, label: str = "label") -> tuple[
     Raises an EvaluationError for a column that does not exist or a labelled row without an answer.
     """
     rows = frame.filter(_known(frame, label))
-    needed = [name for name in task.answers(nothing(task), 0.5) if name != "prediction"]
+    needed = stored_columns(task)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         raise EvaluationError(f"column {missing[0]!r} does not exist; the frame has: {', '.join(frame.columns)}")
@@ -107,6 +107,11 @@ def labelled(frame: pl.DataFrame, *, task: Task, label: str = "label") -> tuple[
     y, score = _labels(rows, label, task), task.stored(rows)
     _refuse_broken(y, score, task)
     return y, score
+
+
+def stored_columns(task: Task) -> list[str]:
+    """Return the columns of answers that `Task.stored` reads: what was decided does not matter where there is a score."""
+    return [name for name in task.answers(nothing(task), 0.5) if name != "prediction"] or ["prediction"]
 
 
 def nothing(task: Task) -> np.ndarray:

@@ -15,6 +15,10 @@ from ml_assets.evaluation.importance import Importance
 from ml_assets.evaluation.report import EvaluationReport, cells, interval, number
 from ml_assets.evaluation.shown import errors_title, pictures
 
+SIDES = {
+    True: "Current are the test rows; reference are the validation rows, answered by the same kind of model before it was fitted on them.",
+    False: "Current are the test rows, reference the validation rows.",
+}
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -37,7 +41,7 @@ def write_page(
         verdicts,
         declaration=declaration or {},
         limits=limits or Limits(),
-        evidently=task_report(found.test, found.reference),
+        evidently=task_report(found.test, found.reference, told=[SIDES[found.test.task.supervised]]),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")

@@ -142,6 +142,7 @@ def importance_plot(
     colors = [drawing.BLUE if value > 0 else drawing.QUIET for value in shown]
     drawing.bars(axes, names=names, values=shown, colors=colors, ranges=[(intervals or {}).get(name) for name in names])
     axes.axvline(0, color=drawing.GRID, linewidth=1)
+    axes.locator_params(axis="x", nbins=4)
     return drawing.png(canvas)
 
 
@@ -182,7 +183,7 @@ def shap_plot(
     weight = np.abs(values).mean(axis=0)
     chosen = np.argsort(-weight, kind="stable")[:SHAP_FEATURES]
     more = f" (largest {SHAP_FEATURES} of {len(names)} features)" if len(names) > SHAP_FEATURES else ""
-    canvas, axes = drawing.figure(title + more, f"effect on the {unit}; blue: low value, red: high", "")
+    canvas, axes = drawing.figure(title + more, f"effect on the {unit} (red: high value)", "")
     rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), SHAP_POINTS)).astype(int))
     axes.axvline(0, **drawing.DASHED)
     for place, feature in enumerate(chosen):

@@ -12,8 +12,10 @@ from ml_assets.tasks import Task
 
 NULL_VALUE = "(null)"
 RANGES = 5
-MOST_VALUES = 12
-"""Distinct values up to which a column of fractions is sliced by value; of more, by ranges of about equally many rows."""
+MOST_FRACTIONS, MOST_INTEGERS = 12, 50
+"""Distinct numbers up to which a column is sliced by value; of more, by ranges of about equally many rows."""
+MOST_SLICES = 50
+"""Slices of one column; the rows of rarer values are one more together."""
 
 
 def slice_metrics(rows: Answered, by: Sequence[str], *, minimum_rows: int = 100) -> pl.DataFrame:
@@ -21,7 +23,8 @@ def slice_metrics(rows: Answered, by: Sequence[str], *, minimum_rows: int = 100)
 
     Columns: slice, value (String; null values are one slice, "(null)"), rows (with a label), unlabelled (rows
     without), outcomes (the labels in a few words), one Float64 column per metric of the task, note. A slice with fewer than
-    `minimum_rows` labelled rows keeps its row, with null metrics and a note; so does a metric that does not apply.
+    `minimum_rows` labelled rows keeps its row, with null metrics and a note; so does a metric that does not apply. Numbers of
+    many different values are sliced by ranges; of many texts the rarest are one slice.
     """
     missing = [column for column in by if column not in rows.frame.columns]
     if missing:
@@ -51,25 +54,35 @@ def _parts(rows: Answered, column: str) -> list[tuple[str, np.ndarray, int]]:
         pl.col("place").filter(labelled).sort(), unlabelled=(~labelled).sum(), rows=pl.len()
     )
     ordered = grouped.sort(["rows", "value"], descending=[True, False])
-    return [(row["value"], np.array(row["place"], dtype=np.int64), row["unlabelled"]) for row in ordered.to_dicts()]
+    parts = [(row["value"], np.array(row["place"], dtype=np.int64), row["unlabelled"]) for row in ordered.to_dicts()]
+    rare = parts[MOST_SLICES:]
+    if len(rare) < 2:
+        return parts
+    places = np.sort(np.concatenate([place for _, place, _ in rare]))
+    others = f"({len(rare):,} other values)"
+    return [*parts[:MOST_SLICES], (others, places, sum(unlabelled for _, _, unlabelled in rare))]
 
 
 def _spelled(column: pl.Series) -> pl.Series:
-    """Each value as text; of many different fractions, the range that it is in."""
+    """Each value as text; of many different numbers, the range that it is in."""
     finite = column.fill_nan(None) if column.dtype.is_float() else column
-    if column.dtype.is_float() and finite.n_unique() > MOST_VALUES:
-        edges = finite.qcut(RANGES, allow_duplicates=True, include_breaks=True).struct.field("breakpoint")
-        return _ranges(finite, edges.drop_nulls().unique().sort().to_list())
+    most = MOST_FRACTIONS if column.dtype.is_float() else MOST_INTEGERS
+    if column.dtype.is_numeric() and finite.n_unique() > most:
+        return _ranges(finite.cast(pl.Float64))
     return column.cast(pl.String).fill_null(NULL_VALUE)
 
 
-def _ranges(column: pl.Series, edges: list[float]) -> pl.Series:
-    inner = [edge for edge in edges if np.isfinite(edge)]
-    names = [
-        f"{_bound(low, 'above')}{_bound(high, 'up to', joined=low is not None)}"
-        for low, high in zip([None, *inner], [*inner, None], strict=True)
-    ]
-    return column.cut(inner, labels=names).cast(pl.String).fill_null(NULL_VALUE)
+def _ranges(column: pl.Series) -> pl.Series:
+    known = column.drop_nulls().to_numpy()
+    edges = np.unique(np.quantile(known, np.arange(1, RANGES) / RANGES)).tolist()
+    names = np.array(
+        [
+            f"{_bound(low, 'above')}{_bound(high, 'up to', joined=low is not None)}"
+            for low, high in zip([None, *edges], [*edges, None], strict=True)
+        ]
+    )
+    place = np.searchsorted(edges, column.fill_null(0.0).to_numpy(), side="left")
+    return pl.Series(names[place].tolist()).set(column.is_null(), NULL_VALUE)
 
 
 def _bound(edge: float | None, word: str, *, joined: bool = False) -> str:

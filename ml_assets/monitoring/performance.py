@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
-from ml_assets.evaluation.metrics import evaluate, labelled, nothing, reasons
+from ml_assets.evaluation.metrics import evaluate, labelled, reasons, stored_columns
 from ml_assets.evaluation.report import number, table
 from ml_assets.monitoring.drift import MonitoringError
 from ml_assets.tasks import Task
@@ -148,7 +148,7 @@ def performance(
     start. Fewer than `minimum_rows` matured rows give no metrics. Raises a MonitoringError for missing columns, a naive
     time, or a window that ends before it starts.
     """
-    answers, names = list(task.answers(nothing(task), threshold)), [key] if isinstance(key, str) else list(key)
+    answers, names = stored_columns(task), [key] if isinstance(key, str) else list(key)
     known = label_timestamp if label_timestamp in labels.columns or MOMENT not in labels.columns else MOMENT
     _need(predictions, [*names, MOMENT, *answers, "in_sample"], "predictions")
     _need(labels, [*names, label, known], "labels")

@@ -12,6 +12,7 @@ import pytest
 from ml_assets.deployment.scoring import predictions_suite, score
 from ml_assets.preparation.writing import PARTITION
 from ml_assets.quality import evaluate
+from ml_assets.tasks import task
 
 UNTIL = datetime(2013, 10, 1, tzinfo=UTC)
 ROWS = pl.DataFrame(
@@ -30,6 +31,7 @@ ROWS = pl.DataFrame(
 class Model:
     """Says that the delay is the probability."""
 
+    task = task("classification")
     threshold = 0.5
     features = ("delay",)
 
@@ -74,7 +76,7 @@ def test_a_column_that_is_asked_for_twice_is_there_once() -> None:
 
 
 def judged(**changes: Any) -> bool:
-    suite = predictions_suite("p/predictions", key=["flight_id"])
+    suite = predictions_suite("p/predictions", key=["flight_id"], task=Model.task)
     return evaluate(scored().with_columns(**changes), suite)[""].success
 
 
@@ -90,8 +92,58 @@ def test_good_predictions_are_green() -> None:
         {"score": pl.lit(None, pl.Float64)},
         {"score": pl.lit(float("nan"))},
         {"prediction": pl.lit(2)},
+        {"prediction": pl.lit(None, pl.Int64)},
         {"flight_id": pl.lit("a"), "event_timestamp": pl.lit(UNTIL)},
     ],
 )
 def test_bad_predictions_are_red(changes: dict[str, pl.Expr]) -> None:
     assert not judged(**changes)
+
+
+class Classes(Model):
+    """Says that the delay is the probability of the first of three classes."""
+
+    task = task("classification", classes=["late", "early", "never"])
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        delay = frame["delay"].to_numpy()
+        return np.column_stack([delay, 1 - delay, 0 * delay])
+
+
+class Minutes(Model):
+    """Says that the delay is the outcome."""
+
+    task = task("regression")
+
+
+class Segments(Model):
+    """Says that the delay in quarters is the cluster."""
+
+    task = task("clustering")
+
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        return (frame["delay"].to_numpy() * 4).astype(np.int64) - 1
+
+
+@pytest.mark.parametrize(
+    ("model", "answers"),
+    [
+        (Classes(), {"score": [0.75, 0.5, 0.75], "prediction": ["early", "late", "late"]}),
+        (Minutes(), {"score": [0.25, 0.5, 0.75], "prediction": [0.25, 0.5, 0.75]}),
+        (Segments(), {"prediction": [0, 1, 2]}),
+    ],
+)
+def test_every_task_has_its_answers(model: Model, answers: dict[str, list[Any]]) -> None:
+    found = score(ROWS, model, version="7", fitted_until=UNTIL, keep=("flight_id",))
+    assert {name: found[name].to_list() for name in answers} == answers
+    suite = predictions_suite("p/predictions", key=["flight_id"], task=model.task)
+    assert evaluate(found, suite)[""].success
+    assert not evaluate(found.with_columns(prediction=pl.lit(None)), suite)[""].success
+    assert score(ROWS.clear(), model, version="7", fitted_until=UNTIL, keep=()).schema == found.drop("flight_id").schema
+
+
+def test_the_probabilities_of_all_classes_are_kept_as_a_list() -> None:
+    found = score(ROWS, Classes(), version="7", fitted_until=UNTIL, keep=())
+    assert found.schema["scores"] == pl.List(pl.Float64)
+    assert found["scores"].to_list()[0] == [0.25, 0.75, 0.0]
+    np.testing.assert_array_equal(Classes.task.stored(found), Classes().predict(ROWS))

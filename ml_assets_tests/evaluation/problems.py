@@ -54,9 +54,7 @@ def dated(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def plan(frame: pl.DataFrame, kind: Task, metric: str, **more: object) -> Plan:
-    features = tuple(
-        name for name in frame.columns if name not in ("label", "row", "event_timestamp", "split", "half")
-    )
+    features = tuple(name for name in frame.columns if name not in ("label", "row", "event_timestamp", "split", "half"))
     return Plan(kind, kind.metric(metric), features, budget=Budget(trials=0), by_time=False, **more)  # type: ignore[arg-type]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_assets.evaluation.evidently import bounded_sample, classification_report, page
-from ml_assets.evaluation.metrics import EvaluationError, evaluate
+from ml_assets.evaluation.evidently import bounded_sample, page, task_report
+from ml_assets.evaluation.metrics import Answered, answered, evaluate
 from ml_assets.tasks import task
 
 # Evidently 0.7 and what it imports warn about numpy and litestar at import time
@@ -21,6 +21,10 @@ def scored(rows: int, seed: int = 0) -> pl.DataFrame:
     score = generator.random(rows)
     frame = pl.DataFrame({"label": (generator.random(rows) < score).astype(int), "score": score})
     return frame.with_columns(prediction=(pl.col("score") >= 0.4).cast(pl.Int64))
+
+
+def rows(frame: pl.DataFrame, threshold: float = 0.4) -> Answered:
+    return answered(frame, frame["score"].to_numpy(), task=task("classification"), threshold=threshold)
 
 
 def test_sample_is_bounded_seeded_and_without_repeats() -> None:
@@ -36,7 +40,9 @@ def test_sample_is_bounded_seeded_and_without_repeats() -> None:
 @pytest.fixture(scope="module")
 def html() -> str:
     unlabelled = scored(10).with_columns(label=pl.lit(None, pl.Int64))
-    return classification_report(pl.concat([scored(1500), unlabelled]), scored(900, 1), threshold=0.4, sample_rows=1000)
+    return task_report(
+        rows(pl.concat([scored(1500), unlabelled])), rows(scored(900, 1)), told=["a & b"], sample_rows=1000
+    )
 
 
 def test_the_page_is_self_contained_and_not_huge(html: str) -> None:
@@ -47,6 +53,7 @@ def test_the_page_is_self_contained_and_not_huge(html: str) -> None:
 def test_the_page_says_what_it_was_made_from(html: str) -> None:
     assert "current: 1,000 of 1,500 rows" in html
     assert "reference: 900 of 900 rows" in html
+    assert "a &amp; b" in html
 
 
 def test_evidentlys_numbers_are_ours() -> None:
@@ -71,11 +78,11 @@ def test_evidentlys_numbers_are_ours() -> None:
         assert ours[name] == pytest.approx(theirs[their_name], rel=1e-9), name
 
 
-def test_awkward_frames_are_refused_with_the_fix() -> None:
-    with pytest.raises(EvaluationError, match=r"the current frame lacks \['prediction'\]"):
-        classification_report(scored(10).drop("prediction"))
-    with pytest.raises(EvaluationError, match="the current frame has 0 labelled rows of fewer than two classes"):
-        classification_report(scored(0))
+def test_rows_that_evidently_cannot_show_give_a_small_page() -> None:
+    single = task_report(rows(scored(30).with_columns(label=pl.lit(1))))
+    assert "needs labels of two classes or more" in single
+    assert len(single) < 2_000
+    assert "needs labels of two classes or more" in task_report(rows(scored(0)))
 
 
 def test_page_escapes_what_it_is_told() -> None:

@@ -21,6 +21,13 @@ TRIALS = [3.0, None, 2.0, 2.5, None, 1.8]
 NAMES = [f"a_feature_with_quite_a_long_name_{number}" for number in range(40)]
 WEEKS = [datetime(2013, 11, 1, tzinfo=UTC) + timedelta(days=7 * week) for week in range(9)]
 
+
+def value(thresholds: np.ndarray, values: np.ndarray) -> bytes:
+    return plots.value_plot(
+        thresholds, values, threshold=0.3, chosen=120.0, everything=300.0, nothing=-900.0, unit="USD"
+    )
+
+
 PLOTS: dict[str, Callable[[], bytes]] = {
     "candidates": lambda: plots.candidates_plot(
         {"baseline": 0.6, "xgboost": 0.74, "neural": None},
@@ -51,6 +58,8 @@ PLOTS: dict[str, Callable[[], bytes]] = {
     "shap without effect or values": lambda: plots.shap_plot(np.zeros((5, 1)), np.full((5, 1), np.nan), NAMES[:1]),
     "trials": lambda: plots.trials_plot(TRIALS, metric="mae", greater_is_better=False),
     "one trial": lambda: plots.trials_plot([0.5], metric="mae", greater_is_better=False),
+    "value": lambda: value(np.linspace(1, 0, 50), np.linspace(-900, 300, 50)),
+    "value without rows": lambda: value(np.empty(0), np.empty(0)),
     "no candidates": lambda: plots.candidates_plot({}, metric="roc_auc"),
     "no features": lambda: plots.drift_plot({}, limit=0.2),
     "no importance": lambda: plots.importance_plot({}, metric="mae"),

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_assets.evaluation.metrics import EvaluationError
-from ml_assets.evaluation.report import EvaluationReport, make_report, number, table
+from ml_assets.evaluation.metrics import Answered, EvaluationError, answered
+from ml_assets.evaluation.report import EvaluationReport, Rival, make_report, number, table
 from ml_assets.tasks import task
 
 MADE_AT = datetime(2013, 11, 1, 6, tzinfo=UTC)
@@ -25,19 +25,27 @@ def scored_frame() -> pl.DataFrame:
     return pl.DataFrame({"label": label, "score": score, "origin": ["EWR", "JFK", "LGA"] * 300})
 
 
+def rows(frame: pl.DataFrame | None = None) -> Answered:
+    frame = scored_frame() if frame is None else frame
+    return answered(frame, frame["score"].to_numpy(), task=TASK, threshold=0.4)
+
+
 @pytest.fixture
 def report() -> EvaluationReport:
     return make_report(
-        scored_frame(),
+        rows(),
         problem="flight_delay",
         model_version="7",
         split="test",
-        threshold=0.4,
-        task=TASK,
         made_at=MADE_AT,
         slices=["origin"],
         unlabelled={"cancelled": 25, "diverted": 5},
         baseline={"roc_auc": 0.5},
+        rivals=[
+            Rival("baseline", {"roc_auc": 0.5}, {"roc_auc": (0.3, 0.35)}),
+            Rival("champion", note="no champion yet"),
+        ],
+        told={"selected": "xgboost, best roc_auc"},
         candidates=[{"candidate": "xgboost", "roc_auc": 0.83, "selected": True}],
         resamples=20,
     )
@@ -60,7 +68,9 @@ def test_json_is_strict_even_with_numbers_that_are_not_finite(report: Evaluation
     assert json.loads(text, parse_constant=pytest.fail)["baseline"] == {"roc_auc": None}
 
 
-@pytest.mark.parametrize("text", ["{}", '{"made_at": "2013-11-01T06:00:00+00:00", "intervals": {}, "colour": 1}'])
+@pytest.mark.parametrize(
+    "text", ["{}", '{"made_at": "2013-11-01T06:00:00+00:00", "intervals": {}, "rivals": [], "colour": 1}']
+)
 def test_json_of_something_else_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError, match="not an evaluation report"):
         EvaluationReport.from_json(text)
@@ -68,7 +78,10 @@ def test_json_of_something_else_is_refused(text: str) -> None:
 
 def test_markdown_says_what_a_person_asks(report: EvaluationReport) -> None:
     text = report.markdown()
-    assert "870 labelled rows" in text
+    assert "870 rows (52.8% positive)" in text
+    assert "Selected: xgboost, best roc_auc." in text
+    assert "champion: no champion yet." in text
+    assert "| 0.5 | 0.3 to 0.35 |" in text
     assert "25 cancelled, 5 diverted" in text
     assert f"| roc_auc | {report.metrics['roc_auc']:.4g} |" in text
     assert "| xgboost | 0.83 | yes |" in text
@@ -76,29 +89,16 @@ def test_markdown_says_what_a_person_asks(report: EvaluationReport) -> None:
     assert "### Slices" not in report.markdown(slices=False)
 
 
-def test_unexplained_rows_are_not_hidden(report: EvaluationReport) -> None:
-    given = {"problem": "p", "model_version": "1", "split": "test", "threshold": 0.5, "task": TASK, "made_at": MADE_AT}
-    plain = make_report(scored_frame(), **given, resamples=2)
+def test_rows_without_a_label_are_not_hidden() -> None:
+    plain = make_report(rows(), problem="p", model_version="1", split="test", made_at=MADE_AT, resamples=2)
     assert plain.unlabelled == {"label is null": 30}
-    partly = make_report(scored_frame(), **given, resamples=2, unlabelled={"cancelled": 10})
-    assert partly.unlabelled == {"cancelled": 10, "label is null": 20}
-    with pytest.raises(EvaluationError, match="31 unlabelled rows are explained, but 30 have a null label"):
-        make_report(scored_frame(), **given, resamples=2, unlabelled={"cancelled": 31})
 
 
 def test_no_rows_is_a_report_that_says_so() -> None:
-    empty = make_report(
-        scored_frame()[:30],
-        problem="p",
-        model_version="1",
-        split="test",
-        threshold=0.5,
-        task=TASK,
-        made_at=MADE_AT,
-    )
+    empty = make_report(rows(scored_frame()[:30]), problem="p", model_version="1", split="test", made_at=MADE_AT)
     assert set(empty.metrics.values()) == {None}
     assert "roc_auc does not apply: no rows." in empty.markdown()
-    assert "0 labelled rows, no rows positive" in empty.markdown()
+    assert "0 rows (no rows)" in empty.markdown()
 
 
 def test_table_escapes_and_aligns() -> None:

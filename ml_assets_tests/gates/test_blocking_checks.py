@@ -20,7 +20,8 @@ from ml_assets.collection.contract import SourceContract, parse
 from ml_assets.defs.flights.feature_views import compute
 from ml_assets.defs.flights.sources import cleaning
 from ml_assets.deployment.scoring import predictions_suite
-from ml_assets.evaluation.challenge import gates
+from ml_assets.evaluation.challenge import Limits, gates
+from ml_assets.evaluation.metrics import answered
 from ml_assets.evaluation.report import make_report
 from ml_assets.features.training import training_suite
 from ml_assets.features.views import view_suite
@@ -205,7 +206,7 @@ CASES: dict[str, tuple[Callable[[], pl.DataFrame], Callable[[], Suite], dict[str
     ),
     "predictions": (
         predictions,
-        lambda: predictions_suite("flight_delay/predictions", key=["flight_id"]),
+        lambda: predictions_suite("flight_delay/predictions", key=["flight_id"], task=task("classification")),
         {
             "no score": first_rows(score=pl.lit(None, pl.Float64)),
             "not a probability": first_rows(score=pl.lit(1.25)),
@@ -242,7 +243,7 @@ def test_a_red_partition_is_refused_in_every_later_run(tmp_path: Path) -> None:
             bad.with_columns(pl.lit("2013-06-02").alias(PARTITION)),
         ]
     )
-    suite = predictions_suite("p/predictions", key=["flight_id"])
+    suite = predictions_suite("p/predictions", key=["flight_id"], task=task("classification"))
     written = write_checked(
         Lake(str(tmp_path)), "p/predictions", days, suite, now=NOW, partitions=["2013-06-01", "2013-06-02"]
     )
@@ -264,17 +265,17 @@ def report(*, separation: float) -> Any:
         {"label": label, "score": [0.5 + 0.5 * (s - 0.5) + 0.2 * n for s, n in zip(score, noise, strict=True)]}
     )
     known = task("classification")
-    made = make_report(
-        frame, problem="p", model_version="1", split="test", threshold=0.5, task=known, made_at=NOW, resamples=2
-    )
+    rows = answered(frame, frame["score"].to_numpy(), task=known, threshold=0.5)
+    made = make_report(rows, problem="p", model_version="1", split="test", made_at=NOW, resamples=2)
     return replace(made, baseline={"roc_auc": 0.5})
 
 
 METRIC = task("classification").metric("roc_auc")
 
 
-def passed(found: Any, **limits: Any) -> dict[str, bool]:
-    return {gate.name: gate.passed for gate in gates(found, METRIC, **limits)}
+def passed(found: Any, *, at_least: float | None, margin: float) -> dict[str, bool]:
+    limits = Limits(at_least=at_least, beats_baseline_by=margin)
+    return {gate.name: gate.passed for gate in gates(found, METRIC, limits)}
 
 
 def test_a_good_model_passes_both_gates() -> None:

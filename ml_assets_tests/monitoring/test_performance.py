@@ -198,3 +198,34 @@ def test_what_does_not_fit_is_refused_with_the_fix() -> None:
         measure(window_start=END + DAY)
     with pytest.raises(MonitoringError, match="longer than nothing"):
         measure(period=timedelta(0))
+
+
+def test_every_task_with_outcomes_is_measured() -> None:
+    kind = task("classification", classes=["late", "early", "on time"])
+    scores = np.random.default_rng(2).dirichlet([1, 1, 1], ROWS)
+    names = pl.Series(np.array(kind.classes)[scores.argmax(axis=1)].tolist())
+    several = PREDICTIONS.drop("score").with_columns(
+        score=pl.Series(scores.max(axis=1)), scores=pl.Series(scores.tolist())
+    )
+    report = measure(several, LABELS.with_columns(label=names), task=kind)
+    assert (report.status, report.metrics["accuracy"]) == ("realised", 1.0)
+    assert "on time" in report.overall.outcomes
+    minutes = LABELS.with_columns(label=pl.Series(PREDICTIONS["score"] + 2.0))
+    report = measure(labels=minutes, task=task("regression"))
+    assert report.metrics["mae"] == pytest.approx(2.0)
+    assert report.overall.outcomes.startswith("median")
+    assert "| from | status | expected | matured | pending | never | rmse | mae | r2 | bias |" in report.markdown()
+
+
+def test_labels_without_a_time_of_their_own_are_known_from_the_question_on() -> None:
+    undated = LABELS.drop("label_timestamp").with_columns(PREDICTIONS["event_timestamp"])
+    report = measure(labels=undated)
+    assert (report.status, report.metrics) == ("realised", measure().metrics)
+
+
+def test_one_thing_that_is_asked_about_again_counts_each_time_by_key_and_moment() -> None:
+    same = PREDICTIONS.with_columns(flight_id=pl.lit("f"))
+    labels = LABELS.with_columns(PREDICTIONS["event_timestamp"], flight_id=pl.lit("f"))
+    report = measure(same, labels, key=["flight_id", "event_timestamp"])
+    assert (report.overall.matured, report.duplicates) == (ROWS, 0)
+    assert report.metrics == measure().metrics
