@@ -176,6 +176,7 @@ def plan_of(problem: "MlProblem", columns: list[str]) -> Any:
         budget=Budget(declared.trials, declared.seconds, declared.rows, declared.folds),
         by_time=problem.split.by == "time",
         group=problem.split.group,
+        gap=problem.split.plain(problem.seed).gap,
         value=outcomes_of(problem),
         last_value=problem.features.last_value if problem.features else "",
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ml_assets.development.candidates.base import Fitting
 from ml_assets.development.failures import FAILURES
-from ml_assets.development.folds import Fold
+from ml_assets.development.folds import Fold, thinned
 from ml_assets.development.model_files import ensemble, hashes
 from ml_assets.development.rows import DevelopmentRows
 from ml_assets.development.search import measured
@@ -21,6 +21,8 @@ NAME = "ensemble"
 STEPS = 30
 """Members drawn with replacement: weights are multiples of 1/30."""
 HALVES = 2
+MOST_ROWS = 10_000
+"""Rows that weights are found on, evenly of those that there are: a weight of 1/30 needs no more."""
 
 
 def blend_weights(
@@ -31,6 +33,8 @@ def blend_weights(
     `scores` are the members' answers for rows with labels `y`; the best member is the start, each step adds the one that
     helps the metric most, and the best of all steps is kept. Members that never help weigh 0.
     """
+    some = thinned(len(y), MOST_ROWS, seed=how.seed)
+    y, scores = y[some], {name: one[some] for name, one in scores.items()}
     names = list(scores)
     counts = dict.fromkeys(names, 0)
     best: tuple[float, dict[str, int]] | None = None
@@ -72,7 +76,12 @@ def train_ensemble(
         return CandidateResult(outcome="not_applicable", reason="fewer than two candidates were trained", **told)
     started = time.perf_counter()
     try:
-        made = _blended(members, rows, how, Path(folder), value)
+        weights = blend_weights({one.name: one.scores() for one in members}, rows.y[rows.scored], how, value=value)
+        used = [one for one in members if weights[one.name]]
+        if len(used) < HALVES:
+            reason = f"no mean with other candidates is better than {used[0].name} alone"
+            return CandidateResult(outcome="not_applicable", reason=reason, **told)
+        made = _blended(members, weights, rows, how, Path(folder), value)
     except FAILURES as error:
         return CandidateResult(outcome="failed", reason=f"{type(error).__name__}: {error}", **told)
     return CandidateResult(outcome="trained", seconds=time.perf_counter() - started, **told, **made)
@@ -80,6 +89,7 @@ def train_ensemble(
 
 def _blended(
     members: Sequence[CandidateResult],
+    weights: Mapping[str, float],
     rows: DevelopmentRows,
     how: Fitting,
     folder: Path,
@@ -87,7 +97,6 @@ def _blended(
 ) -> dict[str, Any]:
     scores = {result.name: result.scores() for result in members}
     y = rows.y[rows.scored]
-    weights = blend_weights(scores, y, how, value=value)
     honest = np.empty_like(next(iter(scores.values())))
     for fold in _halves(rows, how.seed):
         found = blend_weights({name: one[fold.fit] for name, one in scores.items()}, y[fold.fit], how, value=value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ml_assets.development.folds import pooled
 from ml_assets.development.links import Isotonic, Link, Logistic, Temperature
 from ml_assets.tasks import Task
 
@@ -54,16 +55,16 @@ def _why_none(task: Task, y: np.ndarray) -> str:
         return "not applicable: the answers are no probabilities"
     if len(y) < LEAST_ROWS:
         return f"not applicable: {len(y)} rows are fewer than {LEAST_ROWS}"
-    return "not applicable: the rows are of one class"
+    return f"not applicable: of each class there should be {FOLDS} rows"
 
 
 def _ways(task: Task, y: np.ndarray) -> dict[str, Fit]:
     counts = np.unique(y, return_counts=True)[1] if task.supervised else np.empty(0)
-    if len(y) < LEAST_ROWS or len(counts) < 2 or counts.min() < FOLDS:
+    if len(y) < LEAST_ROWS or len(counts) < 2:
         return {}
     if task.output == "probabilities":
         return {"temperature": _temperature}
-    if task.output != "probability":
+    if task.output != "probability" or counts.min() < FOLDS:
         return {}
     return {"logistic": _logistic} | ({"isotonic": _isotonic} if len(y) >= LEAST_ISOTONIC_ROWS else {})
 
@@ -73,7 +74,7 @@ def _cross_fitted(fit: Fit, y: np.ndarray, score: np.ndarray, seed: int) -> np.n
     from sklearn.model_selection import StratifiedKFold
 
     losses = np.empty(len(y))
-    for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(score, y):
+    for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(score, pooled(y, FOLDS)):
         losses[outside] = _losses(y[outside], fit(y[inside], score[inside]).apply(score[outside]))
     return losses
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ml_assets.development.candidates.registry import candidate
 from ml_assets.development.links import applied
 from ml_assets.development.model_files import Model, ensemble, hashes, load
 from ml_assets.development.rows import DevelopmentRows
-from ml_assets.development.training import CandidateResult, refit
+from ml_assets.development.training import CandidateResult, keep_scores, refit
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,21 @@ def make_challenger(
 ) -> Challenger:
     """Fit the winner again on all development rows and save it to `folder`.
 
-    Calibration and threshold come from the scores of rows that the model (before this last fit) was not fitted on.
+    Calibration and threshold come from the scores of rows that the model (before this last fit) was not fitted on; calibrated,
+    these are the scores of its result.
     """
     by_name = {result.name: result for result in results}
     result = by_name[winner]
-    scores = result.scores() if how.task.supervised else np.empty(0)
+    scores = result.scores()
     y = rows.y[rows.scored] if how.task.supervised else np.empty(0)
     calibration = calibrate(how.task, y, scores, seed=how.seed)
-    threshold = how.task.choose_threshold(y, applied(calibration.links, scores), value)
+    calibrated = applied(calibration.links, scores)
+    threshold = how.task.choose_threshold(y, calibrated, value)
     model = _refitted(result, by_name, rows, how, Path(folder), calibration)
     notes = (*model.notes, f"fitted again on {rows.layout.rows} rows of train and validation")
     final = replace(model, links=(*model.links, *calibration.links), notes=notes)
     final.save(folder)
+    keep_scores(Path(folder), calibrated)
     told = replace(result, folder=str(folder), sha256=hashes(final.files()), notes=notes)
     return Challenger(told, threshold, calibration.reason, calibration.log_loss)
 
@@ -76,7 +80,9 @@ def _refitted(
 ) -> Model:
     if result.name == ENSEMBLE:
         weights = result.variant["weights"]
-        members = {name: _one(by_name[name], rows, how, folder.with_name(f"{folder.name}.{name}")) for name in weights}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as draft:
+            members = {name: _one(by_name[name], rows, how, Path(draft) / name) for name in weights}
         return ensemble(members, weights, notes=result.notes)
     return _one(result, rows, how, folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ RIGHT = {"true_positive": 1.0, "true_negative": 1.0}
 class Plan:
     """How a problem's models are developed: what the declaration says, in plain values.
 
-    `value` is what outcomes are worth, by outcome. `last_value` names the column that the candidate `persistence` repeats.
+    `value` is what outcomes are worth, by outcome. `last_value` names the column that the candidate `persistence` repeats. By
+    time `gap` is how long after the question an outcome is known, where the rows do not say when.
     """
 
     task: Task
@@ -40,6 +42,7 @@ class Plan:
     budget: Budget = field(default_factory=Budget)
     by_time: bool = True
     group: str | None = None
+    gap: timedelta = timedelta(0)
     value: Mapping[str, float] = field(default_factory=dict)
     last_value: str = ""
     threads: int = 2
@@ -57,7 +60,13 @@ class Plan:
     def rows(self, training_set: pl.DataFrame) -> DevelopmentRows:
         """Return the rows that candidates may learn from."""
         return development_rows(
-            training_set, self.task, features=self.features, seed=self.seed, by_time=self.by_time, group=self.group
+            training_set,
+            self.task,
+            features=self.features,
+            seed=self.seed,
+            by_time=self.by_time,
+            group=self.group,
+            gap=self.gap,
         )
 
     def candidate(self, name: str) -> Candidate:

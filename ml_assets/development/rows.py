@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ import polars as pl
 from ml_assets.development.candidates.base import Rows
 from ml_assets.development.encoding import Encoder
 from ml_assets.development.folds import Fold, Layout, scored_folds
+from ml_assets.development.model_files import yielding_threads
 from ml_assets.preparation.splits import together
 from ml_assets.tasks import Task
 
@@ -64,12 +66,15 @@ def development_rows(
     seed: int,
     by_time: bool = True,
     group: str | None = None,
+    gap: timedelta = timedelta(0),
 ) -> DevelopmentRows:
     """Return the rows of splits `train` and `validation`; supervised tasks leave out those without a label.
 
-    Raises `TrainingError` for a missing column, a label among the features, or a split without rows.
+    By time an outcome is known at its `label_timestamp`; where there is none, `gap` after the question. Raises `TrainingError`
+    for a missing column, a label among the features, or a split without rows.
     """
-    _refuse_unfit(training_set, task, features)
+    yielding_threads()  # here, because the first that asks for folds imports scikit-learn
+    _refuse_unfit(training_set, task, [*features, *([MOMENT] if by_time else [group] if group else [])])
     parts = [_part(training_set, split, task, by_time) for split in ("train", "validation")]
     frame = pl.concat(parts)
     y = task.labels(frame[LABEL]) if task.supervised else np.empty(0)
@@ -77,20 +82,20 @@ def development_rows(
         rows=frame.height,
         by_time=by_time,
         seed=seed,
-        moments=_numbers(frame, MOMENT) if by_time else None,
-        known=_numbers(frame, KNOWN) if by_time else None,
-        groups=None if by_time else together(frame, features, group).rank("dense").to_numpy(),
+        moments=_microseconds(frame[MOMENT]) if by_time else None,
+        known=_known(frame, gap) if by_time else None,
+        groups=None if by_time else together(frame, features, group).rank("dense").fill_null(0).to_numpy(),
         strata=y if task.supervised and task.output != "value" else None,
     )
     return DevelopmentRows(frame.select(features), y, parts[0].height, layout, tuple(features))
 
 
-def _refuse_unfit(training_set: pl.DataFrame, task: Task, features: Sequence[str]) -> None:
-    needed = [SPLIT, *([LABEL] if task.supervised else []), *features]
+def _refuse_unfit(training_set: pl.DataFrame, task: Task, read: Sequence[str]) -> None:
+    needed = [SPLIT, *([LABEL] if task.supervised else []), *read]
     missing = [name for name in needed if name not in training_set.columns]
     if missing:
         raise TrainingError(f"the training set has no column {missing}: it has {training_set.columns}")
-    if LABEL in features:
+    if LABEL in read:
         raise TrainingError(f"the label {LABEL!r} is among the features: leave it out")
 
 
@@ -102,11 +107,16 @@ def _part(training_set: pl.DataFrame, split: str, task: Task, by_time: bool) -> 
         raise TrainingError(
             f"the training set has no labelled rows of split {split!r}: check the split's dates and the labels"
         )
-    return rows.sort(MOMENT, maintain_order=True) if by_time and MOMENT in rows.columns else rows
+    return rows.sort(MOMENT, maintain_order=True) if by_time else rows
 
 
-def _numbers(frame: pl.DataFrame, column: str) -> np.ndarray | None:
-    """Return a time column as numbers; outcomes without a time of their own are known at once."""
-    if column not in frame.columns:
-        return None
-    return frame[column].to_physical().fill_null(0).to_numpy()
+def _known(frame: pl.DataFrame, gap: timedelta) -> np.ndarray | None:
+    """Return when each outcome was known; None where that was at once."""
+    if KNOWN in frame.columns:
+        return _microseconds(frame[KNOWN])
+    return _microseconds(frame[MOMENT] + gap) if gap else None
+
+
+def _microseconds(times: pl.Series) -> np.ndarray:
+    """Return times as numbers of one scale, whatever the unit of the column."""
+    return times.dt.epoch("us").fill_null(0).to_numpy()

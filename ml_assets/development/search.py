@@ -23,6 +23,8 @@ STARTUP_TRIALS = 4
 MOST_CELLS = 600_000
 """Rows times columns that a trial may fit on: what bounds its seconds on wide tables."""
 LEAST_ROWS = 500
+SHARED_ROWS = 2_000
+"""Rows below which one thread fits: XGBoost took 1.2 s for 450 rows by one, 19 s by two that met on busy cores."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,14 @@ def search(
     """Return the best hyperparameters by the metric over the folds; the defaults are tried first, then `warm`.
 
     Of rows that are many, only the train split is used, thinned to the budget, so that validation stays unseen; of few rows all,
-    in other folds than those on which candidates are compared. `tell` hears a line after each trial. Nothing to search, or no trials: nothing found.
+    in other folds than those on which candidates are compared. `tell` hears a line after each trial. Nothing to search, no
+    trials, or no fold that could teach: nothing found.
     """
     if not candidate.searches or budget.trials < 1:
         return Found()
-    parts = list(_parts(candidate, rows, budget))
+    parts = _parts(candidate, rows, budget)
+    if not parts:
+        return Found()
     study = _study(how)
     for known in _known(candidate, rows, how, warm):
         study.enqueue_trial(known, skip_if_exists=True)
@@ -140,7 +145,7 @@ def _parts(candidate: Candidate, rows: DevelopmentRows, budget: Budget) -> Seque
         index = np.arange(rows.layout.rows)
     else:
         most = min(budget.rows, candidate.search_rows, max(LEAST_ROWS, MOST_CELLS // len(rows.features)))
-        index = thinned(rows.train, most)
+        index = thinned(rows.train, most, seed=rows.layout.seed)
     layout = rows.layout.take(index)
     parts = []
     for fold in layout.folds(budget.folds):
@@ -158,21 +163,27 @@ def _tried(
 
     values: list[float] = []
     for step, part in enumerate(parts):
-        score = variant.fit(part.train, part.watched, how).scores(part.scored)
+        score = variant.fit(part.train, part.watched, threaded(how, len(part.train))).scores(part.scored)
         values.append(measured(how.task, how.metric, part.scored.y, score, value))
-        mean = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
-        trial.report(mean, step)
+        if np.isnan(values).all():
+            continue  # the pruner would take what is not defined for the worst
+        trial.report(float(np.nanmean(values)), step)
         if step + 1 < len(parts) and trial.should_prune():
             raise optuna.TrialPruned
-    if np.isnan(mean):
+    if np.isnan(values).all():
         raise ValueError(f"{how.metric.name} is not defined on any fold")
-    return mean
+    return float(np.nanmean(values))
 
 
 def _told(trial: optuna.trial.FrozenTrial) -> Trial:
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     done = trial.state.name == "COMPLETE"
     return Trial(trial.number, trial.params, trial.value if done else None, trial.state.name.lower(), seconds)
+
+
+def threaded(how: Fitting, rows: int) -> Fitting:
+    """Return how to fit so many rows: few of them with one thread."""
+    return how if rows >= SHARED_ROWS else replace(how, threads=1)
 
 
 def best_variant(candidate: Candidate, found: Found) -> Candidate:
