@@ -5,6 +5,9 @@ from datetime import date
 
 import dagster as dg
 
+CLOCK = "ml_assets/clock"
+"""Metadata of a problem's observations: whose time says which days there are."""
+
 
 def partitions_of(days: str | None) -> dg.DailyPartitionsDefinition | None:
     """Return the daily partitions of an interval; none for what has no days."""

@@ -9,6 +9,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.resources.environment import resources, setting
+from ml_assets.resources.partitions import CLOCK
 
 JOB = "everything"
 LAST = "evaluation_report"
@@ -40,7 +41,7 @@ def run_problem(defs: dg.Definitions, root: Path, problem: str, *, tell: Tell) -
             run_id=run_id,
             asset_selection=wanted,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # `tell` is enough
-            tags=_days([graph.get(key).partitions_def for key in wanted], root),
+            tags=_days(graph, wanted, root, problem),
             raise_on_error=False,
         )
     if not result.success:
@@ -78,12 +79,16 @@ class _Listener:
             self._tell(f"{len(self._done):>3} of {self._count}  {asset}")
 
 
-def _days(partitions: list[dg.PartitionsDefinition | None], root: Path) -> dict[str, str]:
-    """Return the tags of a run over all days up to now, when there are daily tables."""
-    daily = [one for one in partitions if one is not None]
+def _days(graph: Any, wanted: list[dg.AssetKey], root: Path, problem: str) -> dict[str, str]:
+    """Return the tags of a run over all days up to now, by the problem's clock, when there are daily tables."""
+    daily = [graph.get(key).partitions_def for key in wanted if graph.get(key).partitions_def]
     if not daily:
         return {}
-    now = resources(root)["clock"].open().now()
+    observations = dg.AssetKey(keys.problem(problem, "observations").split("/"))
+    clock = graph.get(observations).metadata.get(CLOCK, "replay") if observations in wanted else "replay"
+    now = resources(root)["clock"].open(clock).now()
     names = sorted({name for one in daily for name in one.get_partition_keys(current_time=now)})
     past = [name for name in names if name <= keys.day(now)]
+    if not past:
+        raise RunError(f"no declared day of {problem} has begun: now is {now:%Y-%m-%d %H:%M} UTC by clock {clock!r}")
     return {"dagster/asset_partition_range_start": past[0], "dagster/asset_partition_range_end": past[-1]}
