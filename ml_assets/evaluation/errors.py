@@ -22,20 +22,23 @@ def worst(test: Answered, *, most: int = WORST) -> np.ndarray:
     return np.argsort(-losses, kind="stable")[:most]
 
 
-def worst_rows(test: Answered, effects: Effects | None, *, key: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a record of each of the given rows: key, moment, label, answer, loss, and what moved the answer most.
+def worst_rows(
+    test: Answered, places: np.ndarray, effects: Effects | None, *, key: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return a record of each row at `places`: key, moment, label, answer, loss (see `Task.losses`), what moved the answer most.
 
     `effects` are those of the same rows, in their order.
     """
-    losses = test.task.losses(test.y, test.score)
-    shown = [*key, MOMENT, "label", "prediction", "score"]
-    columns = [name for name in dict.fromkeys(shown) if name in test.frame.columns]
-    if test.task.output == "value":
-        columns.remove("score")  # it is the prediction
-    records = test.frame.select(columns).to_dicts()
+    task = test.task
+    losses = task.losses(test.y, test.score)[places]
+    shown = dict.fromkeys([*key, MOMENT, "label", "prediction", "score"])
+    records = test.frame[places].select(name for name in shown if name in test.frame.columns).to_dicts()
+    if task.output == "value":
+        records = [{name: value for name, value in record.items() if name != "score"} for record in records]
+    loss = "loss" if task.supervised else "distance"
     return [
         {name: _plain(value) for name, value in record.items()}
-        | {"loss": float(losses[place])}
+        | {loss: float(losses[place])}
         | ({"moved by": _moved(effects, place)} if effects else {})
         for place, record in enumerate(records)
     ]

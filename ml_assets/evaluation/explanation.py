@@ -58,16 +58,16 @@ def explain(found: Examination, training_set: pl.DataFrame, *, key: Sequence[str
     subject, test, model = found.subject, found.test, found.model
     plan = subject.plan
     ranked = importance(model, test, plan.metric, seed=plan.seed)
-    wrong = test.take(worst(test))
+    wrong = worst(test)
     moved: Effects | str = "a clustering has no outcome: see the profile of its clusters"
     if isinstance(ranked, Importance) and ranked.names and found.train.height:
         rows = sampled(len(test), explainable(model, features=len(ranked.names)), plan.seed)
         both = effects(model, test.take(np.concatenate([worst(test), rows])), found.train, ranked.names, seed=plan.seed)
         wrong_effects, moved = _divided(both, len(wrong))
-        errors = worst_rows(wrong, wrong_effects, key=key)
+        errors = worst_rows(test, wrong, wrong_effects, key=key)
     else:
         moved = ranked if isinstance(ranked, str) else "no feature has an importance"
-        errors = worst_rows(wrong, None, key=key)
+        errors = worst_rows(test, wrong, None, key=key)
     by_name = {one.name: one for one in subject.results}
     curve = (
         learning_curve(by_name[subject.challenger.result.name], subject.results, plan.rows(training_set), plan)

@@ -12,7 +12,7 @@ from ml_assets.evaluation.effects import Effects
 from ml_assets.evaluation.evidently import task_report
 from ml_assets.evaluation.explanation import Explanation
 from ml_assets.evaluation.importance import Importance
-from ml_assets.evaluation.report import EvaluationReport, cells, interval, number
+from ml_assets.evaluation.report import EvaluationReport, cells, interval, number, numeric
 from ml_assets.evaluation.shown import errors_title, pictures
 
 SIDES = {
@@ -83,7 +83,7 @@ def page(
         notes=list(_notes(explained)),
         plots=[title for title in images if title not in OTHER],
         images={title: _data_uri(png) for title, png in images.items()},
-        numeric=_numeric,
+        numeric=numeric,
         evidently=base64.b64encode(gzip.compress(evidently.encode(), mtime=0)).decode("ascii"),
     )
 
@@ -121,11 +121,6 @@ def _notes(explained: Explanation) -> Iterator[str]:
             yield ranked.note
     if isinstance(moved, Effects):
         yield f"SHAP: {moved.note}"
-
-
-def _numeric(rows: Sequence[Sequence[str]], place: int) -> bool:
-    """Whether a column of cells holds numbers only."""
-    return all(row[place][:1] in set("0123456789-+") for row in rows)
 
 
 def _data_uri(png: bytes) -> str:

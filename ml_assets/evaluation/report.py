@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -24,7 +25,8 @@ _WIDE = frozenset(
         *(f"pinball_{quantile}" for quantile in (10, 50, 90)),
     ]
 )
-_NUMERIC = frozenset("0123456789-")
+_NUMBER = r"[-+]?[\d.,]+(?:e[-+]?\d+)?"
+_NUMBERS = re.compile(rf"-|{_NUMBER}(?: to {_NUMBER})?")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class EvaluationReport:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.unlabelled.items() if count) or "none"
         lines = [
             f"**{self.problem}**, model version **{self.model_version}**, on the {self.split} split: "
-            f"{self.rows:,} rows ({self.outcomes}).",
+            f"{self.rows:,} rows{f' ({self.outcomes})' if self.outcomes else ''}.",
             f"Rows left out: {left_out}. Made at {self.made_at.isoformat(timespec='seconds')}.",
             *(f"{topic.capitalize()}: {text}." for topic, text in self.told.items()),
         ]
@@ -163,7 +165,7 @@ def make_report(
         model_version=model_version,
         split=split,
         rows=len(rows),
-        outcomes=rows.task.describe(rows.y),
+        outcomes=rows.task.describe(rows.y) if rows.task.supervised else "",
         threshold=rows.threshold,
         metrics=rows.metrics,
         made_at=made_at,
@@ -184,8 +186,13 @@ def make_report(
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A markdown table; cells are escaped, and columns that hold numbers only are aligned to the right."""
     cells = [[_cell(cell) for cell in row] for row in rows]
-    marks = ["---:" if all(row[place][:1] in _NUMERIC for row in cells) else "---" for place in range(len(heads))]
+    marks = ["---:" if numeric(cells, place) else "---" for place in range(len(heads))]
     return "\n".join(f"| {' | '.join(line)} |" for line in [list(heads), marks, *cells])
+
+
+def numeric(rows: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether a column of cells holds numbers, ranges of numbers and dashes only."""
+    return all(_NUMBERS.fullmatch(row[place]) for row in rows)
 
 
 def number(value: float | None) -> str:
@@ -194,9 +201,10 @@ def number(value: float | None) -> str:
 
 
 def cells(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of records that have the same names, as text."""
-    heads = list(records[0]) if records else []
-    return heads, [[_show(record.get(head)) for head in heads] for record in records]
+    """Heads and cells of records that have the same names, as text; without columns in which nothing stands."""
+    shown = [{name: _show(value) for name, value in record.items()} for record in records]
+    heads = [name for name in (records[0] if records else ()) if any(record.get(name) for record in shown)]
+    return heads, [[record.get(head, "-") for head in heads] for record in shown]
 
 
 def _records(title: str, records: Sequence[Mapping[str, Any]]) -> str:

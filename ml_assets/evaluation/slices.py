@@ -90,8 +90,12 @@ def _bound(edge: float | None, word: str, *, joined: bool = False) -> str:
 
 
 def _measure(part: Answered, unlabelled: int, minimum_rows: int) -> dict[str, object]:
-    counts = {"rows": len(part), "unlabelled": unlabelled, "outcomes": part.task.describe(part.y)}
+    counts = {"rows": len(part), "unlabelled": unlabelled, "outcomes": _outcomes(part)}
     if len(part) < minimum_rows:
         return counts | {"note": f"too small: {len(part)} labelled rows, fewer than {minimum_rows}"}
     note = "; ".join(f"{name}: {reason}" for name, reason in part.reasons.items())
     return counts | part.metrics | {"note": note}
+
+
+def _outcomes(part: Answered) -> str:
+    return part.task.describe(part.y) if part.task.supervised else ""

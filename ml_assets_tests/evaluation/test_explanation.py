@@ -158,12 +158,12 @@ def test_the_worst_rows_come_first_with_what_moved_them() -> None:
     test = answered(spoiled.with_columns(key=pl.int_range(pl.len())), made.score, task=NUMBER, threshold=0.5)
     places = worst(test)
     assert (places[0], len(places)) == (17, 10)
-    wrong = test.take(places)
-    records = worst_rows(wrong, effects(KNOWN, wrong, frame(60), ["strong", "weak", "place"]), key=["key"])
+    moved = effects(KNOWN, test.take(places), frame(60), ["strong", "weak", "place"])
+    records = worst_rows(test, places, moved, key=["key"])
     assert records[0]["key"] == 17
     assert records[0]["loss"] == pytest.approx(99 - made.score[17])
     assert "strong = " in records[0]["moved by"] and "idle" not in records[0]["moved by"]
-    assert worst_rows(wrong, None, key=["key"])[0].keys() == {"key", "label", "prediction", "loss"}
+    assert worst_rows(test, places, None, key=["key"])[0].keys() == {"key", "label", "prediction", "loss"}
 
 
 def test_a_breakdown_by_score_counts_every_row_once() -> None:
@@ -251,4 +251,5 @@ def test_a_clustering_is_told_in_words(tmp_path: Path) -> None:
     assert found.parts is not None and len(found.parts.sentences) == 3
     assert "petal" in found.parts.sentences[0]
     assert {title for title, _ in found.absent()} == {"Permutation importance", "SHAP", "Learning curve"}
-    assert found.errors[0]["loss"] >= found.errors[1]["loss"]
+    distances = [row["distance"] for row in found.errors]
+    assert distances == sorted(distances, reverse=True) and distances[-1] > 0
