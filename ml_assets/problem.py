@@ -15,6 +15,7 @@ from ml_assets.resources.scaffolder import ExampleScaffolder
 
 TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", re.IGNORECASE)
 CLUSTERING, ENSEMBLE = "clustering", "ensemble"
+NO_CANDIDATES = ("base", "registry")  # modules beside the candidates
 OUTCOMES = ("true_positive", "false_positive", "false_negative", "true_negative")
 Clock = Literal["replay", "system"]
 
@@ -372,15 +373,10 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
 
 
 def candidates_of(kind: str) -> tuple[str, ...]:
-    """Return the names of a task's candidates from the names of their modules, without loading a numeric library."""
+    """Return the names of a task's candidates: those of their modules, so that no numeric library is loaded for them."""
     from pkgutil import iter_modules
 
     folder = Path(__file__).parent / "development" / "candidates"
     modules = iter_modules([str(folder / "clusters" if kind == CLUSTERING else folder)])
-    renamed = {"boosting": "xgboost", "forest": "random_forest"}
-    found = sorted(
-        renamed.get(one.name, one.name) for one in modules if not one.ispkg and one.name not in ("base", "registry")
-    )
-    if kind == CLUSTERING:
-        return tuple(found) or ("gaussian_mixture", "hdbscan", "k_means")
-    return (*(name for name in found if name not in ("gaussian_mixture", "hdbscan", "k_means")), ENSEMBLE)
+    found = sorted(one.name for one in modules if not one.ispkg and one.name not in NO_CANDIDATES)
+    return tuple(found) if kind == CLUSTERING else (*found, ENSEMBLE)

@@ -1,23 +1,27 @@
-"""All candidates by name, the simpler before the more complex: of equals the simpler wins. Each module of this folder has one."""
+"""All candidates by name, the simpler before the more complex: of equals the simpler wins.
+
+Each module of this folder has one, of the module's name; those for a clustering are in `clusters/`.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 from ml_assets.development.candidates.base import Candidate, CandidateError
 from ml_assets.tasks import Task
 
-_NO_CANDIDATES = ("base", "registry")
+CLUSTERS = "clusters"
+NO_CANDIDATES = ("base", "registry")
 
 
 @cache
 def candidates() -> tuple[Candidate, ...]:
-    """Return every candidate with its defaults: what the modules beside this one define, the simpler first."""
+    """Return every candidate with its defaults, the simpler first: what the modules of `module_names` define."""
     folder = __name__.rpartition(".")[0]
-    names = [found.name for found in iter_modules(import_module(folder).__path__) if found.name not in _NO_CANDIDATES]
-    modules = [import_module(f"{folder}.{name}") for name in names]
+    modules = [import_module(f"{folder}.{name}") for name in (*module_names(), *module_names(CLUSTERS))]
     kinds = [
         kind
         for module in modules
@@ -25,6 +29,13 @@ def candidates() -> tuple[Candidate, ...]:
         if isinstance(kind, type) and issubclass(kind, Candidate) and kind.__module__ == module.__name__
     ]
     return tuple(sorted((kind() for kind in kinds), key=lambda one: (one.complexity, one.name)))
+
+
+def module_names(below: str = "") -> list[str]:
+    """Return the modules of candidates for labels, or of those `below`, as names from this folder."""
+    folder = Path(__file__).parent / below
+    found = [one.name for one in iter_modules([str(folder)]) if not one.ispkg and one.name not in NO_CANDIDATES]
+    return [f"{below}.{name}" if below else name for name in found]
 
 
 def names() -> tuple[str, ...]:

@@ -10,9 +10,9 @@ import pytest
 from sklearn import cluster, datasets, mixture
 
 from ml_assets.development.candidates.base import CandidateError, Fitting, Rows
-from ml_assets.development.candidates.gaussian_mixture import GaussianMixture
-from ml_assets.development.candidates.hdbscan import Hdbscan
-from ml_assets.development.candidates.k_means import KMeans
+from ml_assets.development.candidates.clusters.gaussian_mixture import GaussianMixture
+from ml_assets.development.candidates.clusters.hdbscan import Hdbscan
+from ml_assets.development.candidates.clusters.k_means import KMeans
 from ml_assets.development.encoding import Encoder
 from ml_assets.development.model_files import likeliest_component, nearest, nearest_centre
 from ml_assets.development.stability import resampled_stability

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import xgboost
 
 
+SINGLE_THREAD_CELLS = 100_000
+
+
 @dataclass(frozen=True)
 class XGBoost(Candidate):
     """Histogram trees over the matrix of codes (Chen & Guestrin 2016); stops when the watched rows' loss has not improved.
@@ -70,7 +73,7 @@ class XGBoost(Candidate):
         rows = self._rows(train, y, how)
         watching = [(self._rows(watched, _labels(watched, links), how, rows), "watched")] if watched else []
         booster = xgboost.train(
-            self._parameters(len(train), how),
+            self._parameters(train, how),
             rows,
             num_boost_round=how.size or self.rounds,
             evals=watching,
@@ -92,7 +95,7 @@ class XGBoost(Candidate):
             threads=how.threads,
         )
 
-    def _parameters(self, rows: int, how: Fitting) -> dict[str, Any]:
+    def _parameters(self, train: Rows, how: Fitting) -> dict[str, Any]:
         return {
             **_objective(how),
             "tree_method": "hist",
@@ -102,9 +105,9 @@ class XGBoost(Candidate):
             "subsample": self.row_share,
             "colsample_bytree": self.column_share,
             # A child's weight is at most a quarter of its rows: with few rows the default would allow no split at all.
-            "min_child_weight": min(self.least_child_weight, rows / 500),
+            "min_child_weight": min(self.least_child_weight, len(train) / 100),
             "lambda": self.penalty,
-            "nthread": how.threads,
+            "nthread": _threads(train, how),
             "seed": how.seed,
         }
 
@@ -119,9 +122,14 @@ class XGBoost(Candidate):
             feature_types=rows.encoder.feature_types,
             enable_categorical=True,
             max_bin=self.bins,
-            nthread=how.threads,
+            nthread=_threads(rows, how),
             ref=like,
         )
+
+
+def _threads(rows: Rows, how: Fitting) -> int:
+    """Return one thread for few rows: to wait for each other in every round takes longer than the round."""
+    return 1 if rows.codes.size < SINGLE_THREAD_CELLS else how.threads
 
 
 def _labels(rows: Rows, links: tuple[Any, ...]) -> np.ndarray:
