@@ -8,7 +8,7 @@ import dagster as dg
 from ml_assets import keys
 from ml_assets.resources.code import code_version, load
 from ml_assets.resources.evidence import check_result, check_specs, nothing_asked, show
-from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
+from ml_assets.resources.partitions import CLOCK, of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, LakeResource
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         owners=list(problem.owners),
         kinds={"polars", "sql"},
         tags={"stage": keys.PREPARATION},
-        metadata={"query": dg.MetadataValue.md(f"```sql\\n{problem.observations.query}\\n```")},
+        metadata={
+            "query": dg.MetadataValue.md(f"```sql\n{problem.observations.query}\n```"),
+            CLOCK: problem.clock,
+        },
         partitions_def=partitions_of(problem.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=check_specs(
