@@ -66,6 +66,33 @@ def test_a_taken_port_is_named_before_anything_is_made(
     assert not (deployment / "landing").exists()
 
 
+def test_run_refuses_a_problem_that_is_not_declared(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "flight_delays"]) == 1
+    told = capsys.readouterr().err
+    assert "ml-assets: problem 'flight_delays' is not declared; declared are " in told and "flight_delay" in told
+    assert not (deployment / "lake").exists()
+
+
+def test_check_looks_at_a_problem_and_what_it_is_made_from(
+    deployment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check", "flights"]) == 0
+    assert capsys.readouterr().out == "No fault: 2 sources.\n"  # flights are repaired with the time zones of airports
+    assert cli.main(["check", "flihgts"]) == 1
+    assert "did you mean 'flights'?" in capsys.readouterr().err
+
+
+def test_schema_is_json(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["schema"]) == 0
+    assert "MlProblem" in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def test_new_tells_why_a_file_is_no_problem(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["new", "churn", "--data", str(deployment / "nowhere.csv"), "--target", "left"]) == 1
+    assert "nowhere.csv" in capsys.readouterr().err
+    assert not (cli.ROOT / "ml_assets" / "defs" / "churn").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, at import
 def test_status_of_an_empty_deployment(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +119,7 @@ def test_features_prints_the_catalog(
     weather = found["origin_weather"]
     assert (weather["owner"], weather["entity"], weather["ttl_seconds"]) == ("team:operations", ["origin"], 21600.0)
     assert (weather["rows"], weather["newest_event"]) == (None, None)
-    assert {used["problem"] for used in weather["used_by"]} == {"flight_delay"}
+    assert {used["problem"] for used in weather["used_by"]} == {"flight_delay", "arrival_delay"}
     assert cli.main(["features"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("view")
