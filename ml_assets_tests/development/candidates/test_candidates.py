@@ -238,6 +238,20 @@ def _params(known: Candidate, trial, rows: Rows) -> dict:
     return trial.params
 
 
+@pytest.mark.parametrize(
+    ("kind", "share", "columns", "seen"),
+    [("binary", 0.0, 9, 3), ("regression", 0.0, 9, 3), ("binary", 0.5, 9, 4), ("regression", 0.0, 600, 100)],
+)
+def test_a_split_of_the_forest_sees_a_bounded_share_of_the_columns(
+    kind: str, share: float, columns: int, seen: int
+) -> None:
+    random = np.random.default_rng(0)
+    frame = pl.DataFrame({f"x{place}": random.normal(size=30) for place in range(columns)})
+    rows = Rows(frame, np.arange(30) % 2, Encoder.fit(frame))
+    known = replace(candidate("random_forest"), trees=2, column_share=share).fit(rows, None, how(kind))
+    assert known.parameters["split_columns"] == seen
+
+
 def test_svm_says_which_machine_was_chosen() -> None:
     large = fit(replace(candidate("svm"), exact_rows=100, components=50), sample("binary"), FEATURES)
     assert fit_of("binary", "svm").parameters["chosen"] == "exact"
