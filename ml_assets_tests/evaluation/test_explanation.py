@@ -17,7 +17,7 @@ from ml_assets.evaluation.challenge import Examination, examine
 from ml_assets.evaluation.effects import effects
 from ml_assets.evaluation.errors import worst, worst_rows
 from ml_assets.evaluation.explanation import Explanation, explain
-from ml_assets.evaluation.importance import LEAST_ROWS, MOST_COLUMNS, Importance, affordable, explained, importance
+from ml_assets.evaluation.importance import LEAST_ROWS, MOST_COLUMNS, Importance, affordable, importance, sensitivity
 from ml_assets.evaluation.learning import LearningCurve, learning_curve
 from ml_assets.evaluation.metrics import Answered, answered
 from ml_assets.tasks import task
@@ -90,13 +90,16 @@ def test_a_wide_table_is_bounded_and_says_what_was_not_tried() -> None:
     assert found.note.startswith("145 of 205 features were not tried")
 
 
-def test_what_a_column_tells_of_the_answers_is_also_seen_when_it_does_not_rise() -> None:
-    x = np.random.default_rng(0).normal(size=2_000)
-    assert explained(pl.Series(x), x**2) > 0.6
-    assert explained(pl.Series(np.where(x > 0, "a", "b")), np.sign(x)) == pytest.approx(1)
-    assert explained(pl.Series(x[::-1].copy()), x) < 0.02
-    assert explained(pl.Series(np.ones(2_000)), x) == pytest.approx(0, abs=1e-12)
-    assert explained(pl.Series([None] * 2_000, dtype=pl.String), np.column_stack([x, x])) == pytest.approx(0, abs=1e-12)
+def test_the_first_ranking_sees_features_that_matter_only_together() -> None:
+    class Product(Known):
+        def predict(self, rows: pl.DataFrame) -> np.ndarray:
+            return (rows["strong"] * rows["idle"]).to_numpy()
+
+    model: Any = Product()
+    found = sensitivity(model, frame(), frame().columns)
+    assert found["strong"] > 0.5 and found["idle"] > 0.5
+    assert found["weak"] == found["place"] == found["constant"] == 0
+    assert found == sensitivity(model, frame(), frame().columns)
 
 
 def test_a_slow_model_answers_fewer_rows_for_that() -> None:
