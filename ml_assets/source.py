@@ -217,15 +217,16 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
 
     def _forms(self) -> Iterator[str]:
         """Yield what is wrong with how columns write days and times."""
+        forms = [(column, column.format) for column in self.columns if column.format is not None]
+        if not forms:
+            return  # every process loads the definitions, and few of them need Polars for it
         from ml_assets.collection.values import form_problem
 
-        for column in self.columns:
-            if column.format is None:
-                continue
+        for column, form in forms:
             if column.type not in ("Date", "Datetime"):
-                yield f"column {column.name}: format {column.format!r} is for Date and Datetime; remove it"
-            elif problem := form_problem(column.format, column.type):
-                yield f"column {column.name}: format {column.format!r}: {problem}"
+                yield f"column {column.name}: format {form!r} is for Date and Datetime; remove it"
+            elif problem := form_problem(form, column.type):
+                yield f"column {column.name}: format {form!r}: {problem}"
 
     def contract(self) -> Any:
         """Return the plain `SourceContract` that readers work with."""
