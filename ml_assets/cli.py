@@ -164,9 +164,12 @@ def _check(given: argparse.Namespace) -> None:
 
 def _run(given: argparse.Namespace) -> None:
     import time
+    import warnings
 
     from ml_assets.definitions import defs
     from ml_assets.resources.running import run_problem
+
+    warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other: nothing that a user could act on
 
     started = time.monotonic()
     print(

@@ -179,17 +179,17 @@ def _grouped(
     fit, score = np.arange(rows.train), np.arange(rows.train, rows.layout.rows)
     fitted, encoder = fit_on(variant, rows, fit, how)
     train, validation = rows.rows(fit, encoder), rows.rows(score, encoder)
-    model = fitted.packed(train, seed=how.seed)
+    model, settled = fitted.packed(train, seed=how.seed), variant.variant(fitted.parameters)
     clusters = fitted.scores(validation)
     keep_scores(folder, clusters)
     metrics, undefined = task_metrics(how.task, validation.dense, clusters, value)
     return {
-        "metrics": metrics | {"stability": resampled_stability(variant, train, how)},
+        "metrics": metrics | {"stability": resampled_stability(settled, train, how)},
         "undefined": undefined,
         "parameters": dict(model.parameters),
         "notes": model.notes,
         "sha256": _saved(model, folder),
-        "variant": variant.defaults,
+        "variant": settled.defaults,
     }
 
 

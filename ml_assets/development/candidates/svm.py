@@ -50,8 +50,8 @@ class Svm(Candidate):
     width: float = 1.0
     tube: float = 0.1
     exact_rows: int = 5_000
-    sample_rows: int = 40_000
-    calibration_rows: int = 20_000
+    sample_rows: int = 20_000
+    calibration_rows: int = 10_000
     components: int = 300
     linear_share: float = 0.1
     folds: int = 3
@@ -60,7 +60,7 @@ class Svm(Candidate):
         return replace(
             self,
             log_target=suggest_log(trial, rows, how),
-            cost=trial.suggest_float("cost", 0.1, 100.0, log=True),
+            cost=trial.suggest_float("cost", 0.1, 30.0, log=True),
             width=trial.suggest_float("width", 0.05, 5.0, log=True),
         )
 
