@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -21,7 +22,7 @@ from ml_assets.defs.flights.feature_views import compute
 from ml_assets.defs.flights.sources import cleaning
 from ml_assets.deployment.scoring import predictions_suite
 from ml_assets.evaluation.challenge import Limits, gates
-from ml_assets.evaluation.metrics import answered
+from ml_assets.evaluation.metrics import answered, with_answers
 from ml_assets.evaluation.report import make_report
 from ml_assets.features.training import training_suite
 from ml_assets.features.views import view_suite
@@ -30,7 +31,7 @@ from ml_assets.preparation.observations import suite as observations_suite
 from ml_assets.preparation.writing import PARTITION, write_checked
 from ml_assets.quality import Expectation, Suite, Verdict, evaluate, suite_for
 from ml_assets.source import Source
-from ml_assets.tasks import task
+from ml_assets.tasks import Metric, Task, task
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2013, 11, 3, tzinfo=UTC)
@@ -111,6 +112,23 @@ def observations() -> pl.DataFrame:
     )
 
 
+CLASSES = ("early", "on time", "late")
+
+
+@cache
+def observed_classes() -> pl.DataFrame:
+    """The same questions with one of three outcomes."""
+    known = clean()["arr_delay"]
+    label = pl.when(known < -5).then(pl.lit("early")).when(known > 15).then(pl.lit("late")).otherwise(pl.lit("on time"))
+    return observations().with_columns(label=pl.when(known.is_not_null()).then(label))
+
+
+@cache
+def rows_without_outcome() -> pl.DataFrame:
+    """What a clustering is about: the same rows, no label."""
+    return training_set().drop("label", "label_timestamp")
+
+
 @cache
 def training_set() -> pl.DataFrame:
     row = pl.int_range(pl.len())
@@ -127,6 +145,28 @@ def training_set() -> pl.DataFrame:
 @cache
 def predictions() -> pl.DataFrame:
     return observations().select("flight_id", "event_timestamp", score=pl.lit(0.25), prediction=pl.lit(0, pl.Int64))
+
+
+def answers(kind: Task, score: np.ndarray) -> pl.DataFrame:
+    """Predictions as they are stored, of as many observations as there are scores."""
+    rows = observations().select("flight_id", "event_timestamp").head(len(score))
+    return with_answers(rows, score, kind, 0.5)
+
+
+@cache
+def predicted_classes() -> pl.DataFrame:
+    shares = np.random.default_rng(0).dirichlet([3, 4, 2], 200)
+    return answers(task("classification", classes=CLASSES), shares)
+
+
+@cache
+def predicted_numbers() -> pl.DataFrame:
+    return answers(task("regression"), np.random.default_rng(0).normal(7, 30, 200))
+
+
+@cache
+def predicted_clusters() -> pl.DataFrame:
+    return answers(task("clustering"), np.random.default_rng(0).integers(-1, 4, 200))
 
 
 # -- the suites that the assets use ----------------------------------------------------------------------------------------
@@ -193,11 +233,48 @@ CASES: dict[str, tuple[Callable[[], pl.DataFrame], Callable[[], Suite], dict[str
             "no rows": emptied,
         },
     ),
+    "observations of classes": (
+        observed_classes,
+        lambda: observations_suite("p/observations", key=["flight_id"], label="classes", classes=CLASSES),
+        {
+            "a class that is not declared": first_rows(label=pl.lit("Late")),
+            "outcome known before the question": first_rows(label_timestamp=pl.col("event_timestamp")),
+            "asked twice": doubled,
+        },
+    ),
+    "observations without label_timestamp": (
+        lambda: observations().drop("label_timestamp"),
+        lambda: observations_suite("p/observations", key=["flight_id"], timed=False),
+        {
+            "neither yes nor no": first_rows(label=pl.lit(2, pl.Int64)),
+            "asked twice": doubled,
+            "no moment": first_rows(event_timestamp=pl.lit(None, pl.Datetime("us", "UTC"))),
+        },
+    ),
+    "observations without outcome": (
+        lambda: observations().drop("label", "label_timestamp"),
+        lambda: observations_suite("p/observations", key=["flight_id"], supervised=False, timed=False),
+        {
+            "asked twice": doubled,
+            "no moment": first_rows(event_timestamp=pl.lit(None, pl.Datetime("us", "UTC"))),
+            "no rows": emptied,
+        },
+    ),
     "training set": (
         training_set,
         lambda: training_suite("flight_delay/training_set", training_set().schema, key=["flight_id"]),
         {
             "a label unknown": first_rows(label=pl.lit(None, pl.Int64)),
+            "a feature never filled": all_null("feature"),
+            "no test split": lambda frame: frame.filter(pl.col("split") != "test"),
+            "a row twice": doubled,
+            "no rows": emptied,
+        },
+    ),
+    "training set of a clustering": (
+        rows_without_outcome,
+        lambda: training_suite("p/training_set", rows_without_outcome().schema, key=["flight_id"], supervised=False),
+        {
             "a feature never filled": all_null("feature"),
             "no test split": lambda frame: frame.filter(pl.col("split") != "test"),
             "a row twice": doubled,
@@ -214,6 +291,34 @@ CASES: dict[str, tuple[Callable[[], pl.DataFrame], Callable[[], Suite], dict[str
             "not a decision": first_rows(prediction=pl.lit(2, pl.Int64)),
             "scored twice": doubled,
             "no rows": emptied,
+        },
+    ),
+    "predicted classes": (
+        predicted_classes,
+        lambda: predictions_suite("p/predictions", key=["flight_id"], task=task("classification", classes=CLASSES)),
+        {
+            "no score": first_rows(score=pl.lit(None, pl.Float64)),
+            "not a probability": first_rows(score=pl.lit(1.25)),
+            "another class": first_rows(prediction=pl.lit("cancelled")),
+            "scored twice": doubled,
+        },
+    ),
+    "predicted numbers": (
+        predicted_numbers,
+        lambda: predictions_suite("p/predictions", key=["flight_id"], task=task("regression")),
+        {
+            "no score": first_rows(score=pl.lit(None, pl.Float64)),
+            "no prediction": first_rows(prediction=pl.lit(None, pl.Float64)),
+            "scored twice": doubled,
+        },
+    ),
+    "predicted clusters": (
+        predicted_clusters,
+        lambda: predictions_suite("p/predictions", key=["flight_id"], task=task("clustering")),
+        {
+            "no cluster": first_rows(prediction=pl.lit(None, pl.Int64)),
+            "a cluster that cannot be": first_rows(prediction=pl.lit(-2, pl.Int64)),
+            "scored twice": doubled,
         },
     ),
 }
@@ -273,9 +378,17 @@ def report(*, separation: float) -> Any:
 METRIC = task("classification").metric("roc_auc")
 
 
-def passed(found: Any, *, at_least: float | None, margin: float) -> dict[str, bool]:
-    limits = Limits(at_least=at_least, beats_baseline_by=margin)
-    return {gate.name: gate.passed for gate in gates(found, METRIC, limits)}
+def passed(
+    found: Any,
+    *,
+    margin: float,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    metric: Metric = METRIC,
+    baseline: bool = True,
+) -> dict[str, bool]:
+    limits = Limits(at_least=at_least, at_most=at_most, beats_baseline_by=margin)
+    return {gate.name: gate.passed for gate in gates(found, metric, limits, baseline=baseline)}
 
 
 def test_a_good_model_passes_both_gates() -> None:
@@ -305,3 +418,71 @@ def test_a_tie_with_the_baseline_is_no_success() -> None:
 def test_a_metric_that_does_not_apply_stops_both() -> None:
     found = replace(report(separation=0.8), metrics={"roc_auc": None})
     assert passed(found, at_least=0.68, margin=0.02) == {"success_threshold": False, "beats_baseline": False}
+
+
+# -- numbers: the delay on arrival by that on departure, which the real rows of a day tell well ---------------------------
+
+MAE = task("regression").metric("mae")
+LEFT = pl.col("dep_delay") - 10
+AT_MOST, MARGIN = 13.0, 1.0
+"""What a declaration might ask: the forecast is 10 minutes off, the median 14."""
+
+
+def forecast(change: pl.Expr) -> Any:
+    """A report on a day's arrivals, forecast by `change` of the delay on departure; the baseline is their median."""
+    known = clean().filter(pl.col("arr_delay").is_not_null())
+    score = known.with_columns(score=change.cast(pl.Float64))["score"].to_numpy()
+    kind, frame = task("regression"), known.select(label=pl.col("arr_delay").cast(pl.Float64))
+    rows = answered(frame, score, task=kind, threshold=0.5)
+    made = make_report(rows, problem="p", model_version="1", split="test", made_at=NOW, resamples=2)
+    median = np.full(frame.height, frame["label"].median())
+    return replace(made, baseline={"mae": MAE.compute(kind.labels(frame["label"]), median)})
+
+
+FORECASTS: dict[str, tuple[pl.Expr, tuple[bool, bool]]] = {
+    "as it left, less what is made up for": (LEFT, (True, True)),
+    "as it left": (pl.col("dep_delay"), (False, False)),
+    "in hours": (LEFT / 60, (False, False)),
+    "with the wrong sign": (-LEFT, (False, False)),
+    "half an hour off": (LEFT + 30, (False, False)),
+    "a little better than the median": (pl.col("arr_delay").median() + pl.col("dep_delay") * 0.1, (False, False)),
+}
+
+
+@pytest.mark.parametrize("name", FORECASTS)
+def test_an_error_above_the_declared_is_stopped(name: str) -> None:
+    change, (reaches, beats) = FORECASTS[name]
+    found = passed(forecast(change), metric=MAE, at_most=AT_MOST, margin=MARGIN)
+    assert found == {"success_threshold": reaches, "beats_baseline": beats}
+
+
+def test_a_declared_error_below_that_of_the_model_stops_it() -> None:
+    assert passed(forecast(LEFT), metric=MAE, at_most=1.0, margin=0.0)["success_threshold"] is False
+
+
+# -- clusters: no baseline, and the metric has to exist --------------------------------------------------------------------
+
+SILHOUETTE = task("clustering").metric("silhouette")
+
+
+def grouped(clusters: pl.Expr) -> Any:
+    """A report on a day's flights, grouped by `clusters`, and compared by distance."""
+    matrix = clean().select(pl.col("distance").cast(pl.Float64) / 1000).to_numpy()
+    score = clean().with_columns(cluster=clusters.cast(pl.Int64))["cluster"].to_numpy()
+    rows = answered(clean(), score, task=task("clustering"), threshold=0.5, matrix=matrix)
+    return make_report(rows, problem="p", model_version="1", split="test", made_at=NOW, resamples=2)
+
+
+GROUPS: dict[str, tuple[pl.Expr, bool]] = {
+    "near and far": (pl.col("distance") > 1_700, True),
+    "by number": (pl.col("flight") % 3, False),
+    "all in one": (pl.lit(0), False),
+    "none at all": (pl.lit(-1), False),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_that_do_not_hold_together_are_stopped(name: str) -> None:
+    clusters, holds = GROUPS[name]
+    found = passed(grouped(clusters), metric=SILHOUETTE, at_least=0.5, margin=0.0, baseline=False)
+    assert found == {"success_threshold": holds}

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
+from ml_assets import keys
 from ml_assets.defs.flights.feature_views import compute
 from ml_assets.defs.flights.sources import cleaning
 from ml_assets.features.views import view_suite
@@ -40,7 +41,8 @@ def table(name: str) -> pl.DataFrame:
     if name == "clean/weather":
         return cleaning.weather(raw("weather").lazy()).collect()
     view = next(view for view in VIEWS if view["name"] == what)
-    computed: pl.LazyFrame = getattr(compute, what)(table(view["source"]).lazy())
+    used = {keys.sql_name(other): table(other).lazy() for other in view.get("uses", ())}
+    computed: pl.LazyFrame = getattr(compute, what)(table(view["source"]).lazy(), **used)
     return computed.collect()
 
 

@@ -41,6 +41,8 @@ TIME = pl.Datetime("us", "UTC")
 PROBLEM: Any = SimpleNamespace(
     name="churn",
     owners=["team:ops"],
+    clock="replay",
+    views=["v"],
     features=SimpleNamespace(service="s_v1", views=["v"]),
     monitoring=SimpleNamespace(served=SimpleNamespace(days=7, lag_minutes=60, late_share=0.0)),
 )
