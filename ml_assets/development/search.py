@@ -23,8 +23,6 @@ STARTUP_TRIALS = 4
 MOST_CELLS = 600_000
 """Rows times columns that a trial may fit on: what bounds its seconds on wide tables."""
 LEAST_ROWS = 500
-SHARED_ROWS = 2_000
-"""Rows below which one thread fits: XGBoost took 1.2 s for 450 rows by one, 19 s by two that met on busy cores."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def _tried(
 
     values: list[float] = []
     for step, part in enumerate(parts):
-        score = variant.fit(part.train, part.watched, threaded(how, len(part.train))).scores(part.scored)
+        score = variant.fit(part.train, part.watched, how).scores(part.scored)
         values.append(measured(how.task, how.metric, part.scored.y, score, value))
         if np.isnan(values).all():
             continue  # the pruner would take what is not defined for the worst
@@ -179,11 +177,6 @@ def _told(trial: optuna.trial.FrozenTrial) -> Trial:
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     done = trial.state.name == "COMPLETE"
     return Trial(trial.number, trial.params, trial.value if done else None, trial.state.name.lower(), seconds)
-
-
-def threaded(how: Fitting, rows: int) -> Fitting:
-    """Return how to fit so many rows: few of them with one thread."""
-    return how if rows >= SHARED_ROWS else replace(how, threads=1)
 
 
 def best_variant(candidate: Candidate, found: Found) -> Candidate:

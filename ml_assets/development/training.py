@@ -14,7 +14,7 @@ from ml_assets.development.candidates.base import Candidate, Fitted, Fitting
 from ml_assets.development.failures import FAILURES
 from ml_assets.development.model_files import Model, hashes, load
 from ml_assets.development.rows import DevelopmentRows, TrainingError
-from ml_assets.development.search import Budget, Found, best_variant, refitting, search, threaded
+from ml_assets.development.search import Budget, Found, best_variant, refitting, search
 from ml_assets.tasks import Task
 
 Outcome = Literal["trained", "failed", "not_applicable"]
@@ -129,7 +129,7 @@ def fit_on(candidate: Candidate, rows: DevelopmentRows, index: np.ndarray, how: 
     fit, seen = rows.layout.watched(index) if candidate.watches and how.size is None else (index, index[:0])
     encoder = rows.encoder(fit)
     watched = rows.rows(seen, encoder) if len(seen) else None
-    return candidate.fit(rows.rows(fit, encoder), watched, threaded(how, len(fit))), encoder
+    return candidate.fit(rows.rows(fit, encoder), watched, how), encoder
 
 
 def refit(

@@ -46,3 +46,38 @@ def test_what_json_cannot_say_is_refused_and_the_old_stays(experiment: Experimen
     with pytest.raises(ValueError, match="not JSON compliant"):
         experiment.write("x", {"a": float("nan")})
     assert experiment.read("x") == {"a": 1}
+
+
+# -- where a search may begin ------------------------------------------------------------------------------------------
+
+
+def test_a_search_begins_where_that_of_the_training_set_before_ended(tmp_path: Path) -> None:
+    january, february, march = (Experiment(tmp_path, "late", name * 64) for name in "abc")
+    assert january.warm("xgboost") is None
+    january.remember("xgboost", {"depth": 3})
+    assert february.warm("xgboost") == {"depth": 3} and february.warm("linear") is None
+    february.remember("xgboost", {"depth": 4})
+    assert march.warm("xgboost") == {"depth": 4}
+
+
+def test_a_training_set_sees_the_same_again(tmp_path: Path) -> None:
+    january, february = (Experiment(tmp_path, "late", name * 64) for name in "ab")
+    january.remember("xgboost", {"depth": 3})
+    february.remember("xgboost", {"depth": 4})
+    for _ in range(2):
+        assert january.warm("xgboost") is None, "not what it found itself, nor what came later"
+        assert february.warm("xgboost") == {"depth": 3}
+        january.remember("xgboost", {"depth": 9})
+        february.remember("xgboost", {"depth": 9})
+
+
+def test_another_problem_has_its_own_memory(tmp_path: Path) -> None:
+    Experiment(tmp_path, "late", "a" * 64).remember("xgboost", {"depth": 3})
+    assert Experiment(tmp_path, "cancelled", "b" * 64).warm("xgboost") is None
+
+
+def test_what_is_remembered_survives_as_json_and_leaves_no_draft(tmp_path: Path) -> None:
+    found = {"layers": [64, 32], "penalty": 0.1, "log_target": True, "column": "place"}
+    Experiment(tmp_path, "late", "a" * 64).remember("neural", found)
+    assert Experiment(tmp_path, "late", "b" * 64).warm("neural") == found
+    assert [path.name for path in (tmp_path / "late" / "search").iterdir()] == ["neural.json"]

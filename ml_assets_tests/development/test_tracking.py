@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pytest
 
+from ml_assets.development.candidates.baseline import Baseline
 from ml_assets.development.model_files import ModelFileError
 from ml_assets.development.tracking import ChampionRef, Tracking, TrackingError
 from ml_assets.development.training import CandidateResult, train_candidate
+from ml_assets_tests.development.toys import development, fitting, table
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 calls deprecated; its migrations use deprecated parts of alembic.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,10 +29,8 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
 
 
 @pytest.fixture
-def result(training_set: pl.DataFrame, features: list[str], tmp_path: Path) -> CandidateResult:
-    return train_candidate(
-        "baseline", training_set, label="label", features=features, seed=7, folder=tmp_path / "model"
-    )
+def result(tmp_path: Path) -> CandidateResult:
+    return train_candidate(Baseline(), development(table(1_000)), fitting(seed=7), folder=tmp_path / "model")
 
 
 def test_a_trained_candidate_is_recorded_with_its_model(
@@ -53,6 +54,34 @@ def test_a_failed_candidate_ends_as_failed(tracking: Tracking) -> None:
     failed = CandidateResult("svm", "failed", "", reason="MemoryError: too much")
     run = tracking.run(tracking.log_candidate("delay", failed, tags={}))
     assert run.info.status == "FAILED" and run.data.tags["reason"] == "MemoryError: too much"
+
+
+def test_each_trial_is_a_run_below_the_candidates(tracking: Tracking, result: CandidateResult) -> None:
+    def trial(number: int, value: float | None, state: str) -> dict[str, Any]:
+        parameters = {"depth": number, "log_target": False, "layers": [64, 32]}
+        return {"number": number, "parameters": parameters, "value": value, "state": state, "seconds": 0.5}
+
+    trials = (trial(0, 0.75, "complete"), trial(1, None, "pruned"), trial(2, None, "fail"))
+    parent = tracking.log_candidate("searched", replace(result, trials=trials), tags={}, metric="roc_auc")
+    runs = tracking._client.search_runs(
+        [tracking._experiment("searched")], f"tags.mlflow.parentRunId = '{parent}'", order_by=["params.depth"]
+    )
+    assert [run.info.run_name for run in runs] == ["baseline 0", "baseline 1", "baseline 2"]
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED", "FAILED"]
+    assert [run.data.tags["trial"] for run in runs] == ["complete", "pruned", "fail"]
+    assert runs[0].data.params == {"depth": "0", "log_target": "False", "layers": "[64, 32]"}
+    assert [run.data.metrics for run in runs] == [{"seconds": 0.5, "roc_auc": 0.75}, {"seconds": 0.5}, {"seconds": 0.5}]
+    assert tracking.run(parent).info.status == "FINISHED"
+
+
+def test_a_table_of_a_thousand_features_and_a_long_reason_are_recorded(
+    tracking: Tracking, result: CandidateResult
+) -> None:
+    wide = replace(result, features=tuple(f"a_column_of_a_wide_table_{number}" for number in range(1_000)))
+    long = replace(wide, parameters={"weights": {f"member_{number}": 0.001 for number in range(1_000)}})
+    assert tracking.run(tracking.log_candidate("wide", long, tags={})).info.status == "FINISHED"
+    failed = CandidateResult("svm", "failed", "", reason="no " * 5_000)
+    assert tracking.run(tracking.log_candidate("wide", failed, tags={})).info.status == "FAILED"
 
 
 def test_a_run_whose_recording_breaks_off_does_not_stay_running(tracking: Tracking) -> None:
