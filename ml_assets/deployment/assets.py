@@ -46,15 +46,18 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         from ml_assets.deployment.scoring import IN_SAMPLE, predictions_suite, score
         from ml_assets.packaging.champion import in_office
         from ml_assets.preparation.observations import without_outcome
-        from ml_assets.preparation.writing import PARTITION, write_checked
+        from ml_assets.preparation.writing import PARTITION, empty, write_checked
 
-        store, partitions = lake.open(), of_run_or_whole(context, problem.days)
-        if partitions and not problem.observations.every_day:
-            partitions = sorted(set(partitions) & set(store.partitions(observed)))
-            if not partitions:
+        store, partitions, now = lake.open(), of_run_or_whole(context, problem.days), clock.open(problem.clock).now()
+        may_be_empty = not problem.observations.every_day
+        asked = partitions
+        if partitions and may_be_empty:
+            asked = [day for day, manifest in store.manifests(observed, partitions).items() if manifest.rows]
+            if not asked:
+                empty(store, table, partitions, written_at=now)
                 return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
         by_day = {"partition_column": PARTITION} if problem.days else {}
-        observations = store.read(observed, partitions, **by_day)
+        observations = store.read(observed, asked, **by_day)
         champion = in_office(tracking.open(), problem.name)
         frame = observations.select(without_outcome(observations.columns))
         if problem.features:
@@ -71,9 +74,10 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             table,
             scored,
             predictions_suite(table, key=problem.observations.key, task=champion.bundle.task),
-            now=clock.open(problem.clock).now(),
+            now=now,
             partitions=partitions,
-            inputs={observed: store.version(observed, partitions), "champion": champion.version},
+            may_be_empty=may_be_empty,
+            inputs={observed: store.version(observed, asked), "champion": champion.version},
         )
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, partitions)

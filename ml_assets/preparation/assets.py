@@ -96,10 +96,10 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource
     ) -> dg.MaterializeResult:
         from ml_assets.preparation.observations import LABEL_TIMESTAMP, LABELS, observe, suite
-        from ml_assets.preparation.writing import write_checked
+        from ml_assets.preparation.writing import empty, write_checked
 
         store, partitions = lake.open(), of_run_or_whole(context, problem.days)
-        task = problem.task.plain()
+        task, now = problem.task.plain(), clock.open(problem.clock).now()
         frame = observe(
             store,
             problem.observations.query,
@@ -108,7 +108,9 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             supervised=task.supervised,
             label=LABELS[task.output],
         )
-        if frame.is_empty() and not problem.observations.every_day and partitions:
+        may_be_empty = not problem.observations.every_day
+        if frame.is_empty() and may_be_empty and partitions:
+            empty(store, table, partitions, written_at=now)
             return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
         written = write_checked(
             store,
@@ -122,8 +124,9 @@ def observations_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 classes=task.classes,
                 timed=LABEL_TIMESTAMP in frame.columns,
             ),
-            now=clock.open(problem.clock).now(),
+            now=now,
             partitions=partitions,
+            may_be_empty=may_be_empty,
             inputs={source: store.version(source, partitions) for source in sources},
         )
         return dg.MaterializeResult(

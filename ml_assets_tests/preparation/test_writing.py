@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from ml_assets.lake import Lake, RedPartitionError
-from ml_assets.preparation.writing import PARTITION, Written, write_checked
-from ml_assets.quality import Expectation, Result, Suite, Verdict
+from ml_assets.preparation.writing import PARTITION, Written, empty, write_checked
+from ml_assets.quality import Expectation, Result, Suite, Verdict, suite_for
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 DAYS = ["2013-01-01", "2013-01-02", "2013-01-03"]
@@ -144,3 +144,21 @@ def test_a_table_without_days_keeps_it_too(lake: Lake) -> None:
     write(lake, rows(_1=[1]), None, besides=[schema(right=False, rows=1)])
     with pytest.raises(RedPartitionError, match="schema"):
         lake.read(TABLE)
+
+
+def test_a_day_may_lose_its_rows_where_none_are_no_fault(lake: Lake) -> None:
+    suite = suite_for(TABLE, (), extra=SUITE)  # which asks for rows
+    for may_be_empty in (False, True):
+        write_checked(lake, TABLE, rows(_1=[1], _2=[2]), suite, now=NOW, partitions=DAYS)
+        left = write_checked(lake, TABLE, rows(_2=[2]), suite, now=NOW, partitions=DAYS, may_be_empty=may_be_empty)
+        assert left.verdict.success is may_be_empty
+        assert {name: manifest.rows for name, manifest in left.manifests.items()} == {DAYS[0]: 0, DAYS[1]: 1}
+    assert lake.read(TABLE)["a"].to_list() == [2]  # no reader refuses it
+
+
+def test_emptying_touches_only_days_that_exist_and_keeps_their_columns(lake: Lake) -> None:
+    write(lake, rows(_1=[1], _2=[-1]))
+    assert list(empty(lake, TABLE, DAYS[1:], written_at=NOW)) == [DAYS[1]]
+    assert lake.partitions(TABLE) == DAYS[:2]
+    assert lake.read(TABLE, [DAYS[1]]).schema == {"a": pl.Int64}
+    assert lake.read(TABLE)["a"].to_list() == [1]
