@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ml_assets.resources.code import code_version, load, rooms_version
 
 EXAMPLES = 5  # rows in a bundle, as the asset has them
 DECLARATIONS = "ml_assets/defs/flights"
+SEED = 2013  # the components' default
 
 
 class RedError(ValueError):
@@ -115,11 +116,38 @@ class Declared:
         return list(self.problem["observations"]["key"])
 
     @property
-    def metric(self) -> Any:
-        """Return the metric that the problem calls success."""
+    def task(self) -> Any:
+        """Return the problem's task."""
         from ml_assets.tasks import task
 
-        return task(self.problem["task"]["kind"]).metric(self.problem["success"]["metric"])
+        return task(self.problem["task"]["kind"])
+
+    @property
+    def metric(self) -> Any:
+        """Return the metric that the problem calls success."""
+        return self.task.metric(self.problem["success"]["metric"])
+
+    @property
+    def candidates(self) -> list[str]:
+        """Return the names of the candidates, the ensemble last: it is made of the others."""
+        from ml_assets.development.lifecycle import ENSEMBLE, default_candidates
+
+        wanted = self.problem.get("candidates") or sorted(default_candidates(self.task))
+        return sorted(wanted, key=lambda name: name == ENSEMBLE)
+
+    def plan(self, columns: Sequence[str]) -> Any:
+        """Return how the models are developed."""
+        from ml_assets.development.lifecycle import Plan
+        from ml_assets.development.search import Budget
+
+        return Plan(
+            task=self.task,
+            metric=self.metric,
+            features=tuple(self.features(columns)),
+            seed=self.problem.get("seed", SEED),
+            budget=Budget(**self.problem.get("search", {})),
+            value={name: worth for name, worth in self.problem["value"].items() if name != "currency"},
+        )
 
     def features(self, columns: Sequence[str]) -> list[str]:
         """Return the columns that a model may see."""
@@ -177,11 +205,11 @@ class Script:
     def train(self, training_set: pl.DataFrame) -> Challenge:
         """Train the candidates and select the challenger."""
         challenge = Challenge.of(self, training_set)
-        for kind in self.declared.problem["candidates"]:
+        for kind in self.declared.candidates:
             with self.part(keys.candidate(self.declared.name, kind)):
                 train_one(self, challenge, kind)
         with self.part(self.declared.table("challenger")):
-            select_challenger(self, challenge)
+            make_challenger(self, challenge)
         return challenge
 
     def evaluate(self, challenge: Challenge) -> None:
@@ -222,10 +250,12 @@ class Challenge:
 
     experiment: Any
     frame: pl.DataFrame
-    features: Sequence[str]
-    results: dict[str, Any] = field(default_factory=dict)
-    mlflow_runs: dict[str, str] = field(default_factory=dict)
-    winner: str = ""
+    plan: Any
+    rows: Any
+    results: list[Any] = field(default_factory=list)
+    winner: Any = None
+    reason: str = ""
+    mlflow_run: str = ""
     report: Any = None
     bundle: Any = None
 
@@ -237,12 +267,13 @@ class Challenge:
         manifest = script.places.lake.manifest(script.declared.table("training_set"))
         assert manifest is not None
         experiment = Experiment(script.places.data / "models", script.declared.name, manifest.version)
-        return cls(experiment, frame, script.declared.features(frame.columns))
+        plan = script.declared.plan(frame.columns)
+        return cls(experiment, frame, plan, plan.rows(frame))
 
     @property
     def model_version(self) -> str:
         """Name the challenger and its data."""
-        return f"{self.winner}@{self.experiment.data_hash[:8]}"
+        return f"{self.winner.result.name}@{self.experiment.data_hash[:8]}"
 
 
 def collect_source(script: Script, source: Mapping[str, Any]) -> None:
@@ -289,12 +320,12 @@ def make_view(script: Script, view: Mapping[str, Any]) -> None:
 
     apply(script.places.feature_repo)
     repo = applied_repo(script.places.feature_repo)
-    lake, source, table = script.places.lake, view["source"], keys.feature_view(view["name"])
+    lake, table = script.places.lake, keys.feature_view(view["name"])
     days = script.days if view.get("partitioned", True) else None
     reach = range(view.get("lookback_days", 0) + 1)
     sources = days and sorted({keys.before(day, back) for day in days for back in reach})
-    rows = lake.scan(source, sources)
-    frame = compute_view(load(view["compute"]), rows, time_zone=script.declared.time_zone)
+    tables = {read: lake.scan(read, sources) for read in (view["source"], *view.get("uses", ()))}
+    frame = compute_view(computing(view, tables), tables[view["source"]], time_zone=script.declared.time_zone)
     declaration = declaration_verdict(view["name"], frame, repo.views.get(view["name"]), entity=view["entity"])
     written = write_checked(
         lake,
@@ -303,26 +334,39 @@ def make_view(script: Script, view: Mapping[str, Any]) -> None:
         view_suite(table, view["entity"], view.get("expectations", ())),
         now=script.places.now,
         partitions=days,
-        inputs={source: lake.version(source, sources)},
+        inputs={read: lake.version(read, sources) for read in tables},
         code_version=code_version(view["compute"]),
         besides=[declaration],
     )
     require_green(table, written)
     if hours := view.get("fresh_within_hours"):
         freshness(lake, table, now=script.places.now, within_hours=hours)
-    describe(script, view, repo, frame, rows)
+    describe(script, view, repo, frame, tables)
 
 
-def describe(script: Script, view: Mapping[str, Any], repo: Any, frame: pl.DataFrame, rows: pl.LazyFrame) -> None:
+def computing(view: Mapping[str, Any], tables: Mapping[str, pl.LazyFrame]) -> Callable[..., Any]:
+    """Return the view's function of its source alone, with the tables that it uses."""
+    return partial(load(view["compute"]), **{keys.sql_name(used): tables[used] for used in view.get("uses", ())})
+
+
+def describe(
+    script: Script, view: Mapping[str, Any], repo: Any, frame: pl.DataFrame, tables: Mapping[str, pl.LazyFrame]
+) -> None:
     """Write a page on the view: statistics, distributions, and what it is computed from."""
     from ml_assets.features import catalog
     from ml_assets.preparation.writing import PARTITION
 
     own = frame.filter(pl.col(PARTITION).is_in(list(script.days))) if view.get("partitioned", True) else frame
     features = catalog.features_of(own, view["entity"])
-    lineage = catalog.lineage(load(view["compute"]), rows, features, view["entity"])
     pages = catalog.page(repo, view["name"], own, features)
-    pages["lineage"] = catalog.lineage_table(repo, view["name"], view["source"], lineage)
+    for read in tables:
+
+        def compute(noting: pl.LazyFrame, read: str = read) -> Any:
+            given = {name: table.clear() for name, table in tables.items()} | {read: noting}
+            return computing(view, given)(given[view["source"]])
+
+        lineage = catalog.lineage(compute, tables[read], features, view["entity"])
+        pages[f"lineage in {read}"] = catalog.lineage_table(repo, view["name"], read, lineage)
     folder = script.places.data / "reports" / "features"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{view['name']}.md").write_text("\n\n".join(pages.values()))
@@ -367,17 +411,16 @@ def make_observations(script: Script) -> None:
 def labelled_rows(script: Script) -> Any:
     """Return the observations with a known outcome, each in its split."""
     from ml_assets.features.training import training_rows
-    from ml_assets.preparation.splits import split_windows
+    from ml_assets.preparation.splits import SplitPlan
 
-    windows = split_windows(as_known_at=script.places.now, **script.declared.problem["split"])
     observed = script.places.lake.scan(script.declared.table("observations"))
-    return training_rows(observed, windows, as_known_at=script.places.now)
+    return training_rows(observed, SplitPlan(**script.declared.problem["split"]), as_known_at=script.places.now)
 
 
 def make_training_set(script: Script) -> pl.DataFrame:
     """Join, check and write the training set."""
     from ml_assets.features.retrieval import apply, historical_features
-    from ml_assets.features.training import training_suite
+    from ml_assets.features.training import refuse_empty_splits, training_suite
     from ml_assets.preparation.writing import write_checked
 
     places, declared, table = script.places, script.declared, script.declared.table("training_set")
@@ -390,6 +433,7 @@ def make_training_set(script: Script) -> pl.DataFrame:
         as_known_at=places.now,
         lake_url=places.lake.url,
     )
+    refuse_empty_splits(frame)
     written = write_checked(
         places.lake,
         table,
@@ -403,106 +447,133 @@ def make_training_set(script: Script) -> pl.DataFrame:
 
 
 def train_one(script: Script, challenge: Challenge, kind: str) -> None:
-    """Train one candidate and record it in MLflow."""
-    from ml_assets.development.training import train_candidate
-
-    result = train_candidate(
+    """Search and train one candidate, and record it in MLflow."""
+    experiment = challenge.experiment
+    result = challenge.plan.train(
         kind,
-        challenge.frame,
-        label="label",
-        features=challenge.features,
-        seed=script.declared.problem.get("seed", 2013),
-        folder=challenge.experiment.folder(f"candidates/{kind}"),
+        challenge.rows,
+        experiment.folder(f"candidates/{kind}"),
+        others=challenge.results,
+        warm=experiment.warm(kind),
     )
-    tags = {"data_hash": challenge.experiment.data_hash, "code_version": code_of_models()}
-    run_id = script.places.tracking.log_candidate(script.declared.name, result, tags=tags)
-    challenge.experiment.write(f"candidates/{kind}", result.to_dict() | {"mlflow_run_id": run_id})
-    challenge.results[kind], challenge.mlflow_runs[kind] = result, run_id
+    run_id = recorded(script, challenge, result)
+    experiment.write(f"candidates/{kind}", result.to_dict() | {"mlflow_run_id": run_id})
+    if result.trials:
+        experiment.remember(kind, result.variant)
+    challenge.results.append(result)
 
 
-def select_challenger(script: Script, challenge: Challenge) -> None:
-    """Select the best candidate on validation."""
-    from ml_assets.development.selection import select
+def recorded(script: Script, challenge: Challenge, result: Any, **tags: str) -> str:
+    """Record a result in MLflow, and return its run."""
+    known = {"data_hash": challenge.experiment.data_hash, "code_version": code_of_models(), **tags}
+    tracking, metric = script.places.tracking, script.declared.metric.name
+    return str(tracking.log_candidate(script.declared.name, result, tags=known, metric=metric))
 
-    metric = script.declared.metric
-    selection = select(list(challenge.results.values()), metric.name, metric.greater_is_better)
-    challenge.experiment.write("challenger", {"winner": selection.winner, "reason": selection.reason})
-    challenge.winner = selection.winner
+
+def make_challenger(script: Script, challenge: Challenge) -> None:
+    """Select the best candidate, and fit it again on train and validation."""
+    plan, experiment = challenge.plan, challenge.experiment
+    selection = plan.select(challenge.results, challenge.rows)
+    made = plan.challenger(selection.winner, challenge.results, challenge.rows, experiment.folder("challenger"))
+    challenge.winner, challenge.reason = made, selection.reason
+    challenge.mlflow_run = recorded(script, challenge, made.result, role="challenger")
+    told = {"reason": selection.reason, "mlflow_run_id": challenge.mlflow_run}
+    experiment.write("challenger", made.to_dict() | told)
 
 
 def evaluate(script: Script, challenge: Challenge) -> None:
-    """Examine the challenger on the test split: report, plots, Evidently's page, gates."""
-    from ml_assets.evaluation.challenge import examine, gates, left_out, plots, write_html
+    """Examine the challenger on the test split: report, explanation, page, gates."""
+    from ml_assets.evaluation.challenge import Limits, examine, gates, left_out
+    from ml_assets.evaluation.explanation import explain
+    from ml_assets.evaluation.page import write_page
+    from ml_assets.evaluation.shown import short
 
-    declared, success = script.declared, script.declared.problem["success"]
+    places, declared, success = script.places, script.declared, script.declared.problem["success"]
+    observed = places.lake.scan(declared.table("observations"))
     found = examine(
-        declared.name,
+        subject_of(script, challenge),
         challenge.frame,
-        challenge.results,
-        challenge.winner,
-        kind=declared.problem["task"]["kind"],
-        version=challenge.model_version,
+        made_at=places.now,
         slices=success["slices"],
-        made_at=script.places.now,
-        unlabelled=left_out(
-            script.places.lake.scan(declared.table("observations")), challenge.frame, as_known_at=script.places.now
-        ),
+        unlabelled=left_out(observed, challenge.frame, as_known_at=places.now),
     )
-    told = {"report": found.report.to_json(), "threshold": found.report.threshold}
+    limits = Limits(at_least=success["at_least"], beats_baseline_by=success["beats_baseline_by"])
+    verdicts, explained = (
+        gates(found.report, declared.metric, limits),
+        explain(found, challenge.frame, key=declared.key),
+    )
+    told = {"report": found.report.to_json(), "threshold": found.report.threshold, **explained.told()}
     challenge.experiment.write("evaluation_report", told)
-    folder = script.places.data / "reports" / declared.name
-    write_html(found, folder / "evaluation_report.html")
-    images = plots(found, declared.metric, target=success["at_least"])
-    (folder / "evaluation_report.md").write_text("\n\n".join([found.report.markdown(), *images.values()]))
-    verdicts = gates(found.report, declared.metric, at_least=success["at_least"], margin=success["beats_baseline_by"])
+    folder, said = places.data / "reports" / declared.name, {"question": declared.problem["question"]}
+    write_page(folder / "evaluation_report.html", found, explained, verdicts, declaration=said, limits=limits)
+    (folder / "evaluation_report.md").write_text(short(found, explained, limits))
     if red := [gate.reason for gate in verdicts if not gate.passed]:
         raise RedError(f"the challenger does not pass: {'; '.join(red)}")
     challenge.report = found.report
+
+
+def subject_of(script: Script, challenge: Challenge) -> Any:
+    """Return what is examined: the challenger beside the candidates and the champion in office."""
+    from ml_assets.evaluation.challenge import Subject
+    from ml_assets.packaging.champion import incumbent
+
+    return Subject(
+        problem=script.declared.name,
+        version=challenge.model_version,
+        plan=challenge.plan,
+        challenger=challenge.winner,
+        results=challenge.results,
+        data_hash=challenge.experiment.data_hash,
+        reason=challenge.reason,
+        champion=incumbent(script.places.tracking, script.declared.name),
+        currency=script.declared.problem["value"]["currency"],
+    )
 
 
 def bundle(script: Script, challenge: Challenge) -> None:
     """Pack the challenger with everything that inference needs."""
     from ml_assets.packaging.bundle import build_bundle, bundle_name
 
-    frame, experiment, threshold = challenge.frame, challenge.experiment, challenge.report.threshold
-    result = challenge.results[challenge.winner]
+    frame, experiment, features = challenge.frame, challenge.experiment, challenge.plan.features
+    result, threshold = challenge.winner.result, challenge.winner.threshold
     built = build_bundle(
         experiment.folder("bundles") / bundle_name(result.sha256, code_of_models(), threshold),
         result=result,
         problem=script.declared.name,
-        features={name: str(frame.schema[name]) for name in challenge.features},
-        example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(challenge.features),
+        features={name: str(frame.schema[name]) for name in features},
+        example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features),
         model_version=challenge.model_version,
         data_hash=experiment.data_hash,
         code_version=code_of_models(),
         threshold=threshold,
+        task=script.declared.task,
     )
-    experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": challenge.winner})
+    experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": result.name})
     challenge.bundle = built
 
 
 def take_office(script: Script, challenge: Challenge) -> None:
     """Promote the challenger when it is better than the champion in office."""
+    from ml_assets.packaging.bundle import load_bundle
     from ml_assets.packaging.champion import incumbent, promote, tags_of
     from ml_assets.packaging.promotion import boundaries, decide
 
-    registry, name, built, report = script.places.tracking, script.declared.name, challenge.bundle, challenge.report
-    metric, edges = script.declared.metric, boundaries(challenge.frame)
-    value = report.metrics.get(metric.name)
-    decision = decide(challenge.frame, value, incumbent(registry, name), metric, digest=built.digest)
+    registry, name, built = script.places.tracking, script.declared.name, challenge.bundle
+    edges, packed = boundaries(challenge.frame), load_bundle(Path(built.folder), digest=built.digest)
+    decision = decide(challenge.frame, packed, incumbent(registry, name), script.declared.metric)
     if not decision.promote:
         return
     promote(
         registry,
         name,
-        run_id=challenge.mlflow_runs[challenge.winner],
+        run_id=challenge.mlflow_run,
         folder=Path(built.folder),
         digest=built.digest,
         champion_tags=tags_of(
             data_hash=challenge.experiment.data_hash,
             fitted_until=edges.fitted_until,
             live_from=edges.live_from,
-            test_metrics=report.metrics,
+            test_metrics=challenge.report.metrics,
             reason=decision.reason,
         ),
     )
@@ -533,7 +604,7 @@ def score_days(script: Script) -> None:
         places.lake,
         table,
         scored,
-        predictions_suite(table, key=declared.key),
+        predictions_suite(table, key=declared.key, task=champion.bundle.task),
         now=places.now,
         partitions=script.days,
         inputs={observed: places.lake.version(observed, script.days), "champion": champion.version},
@@ -578,7 +649,6 @@ def watch_performance(script: Script) -> None:
         places.lake,
         declared.name,
         in_office(places.tracking, declared.name),
-        kind=declared.problem["task"]["kind"],
         key=declared.key,
         now=places.now,
     )

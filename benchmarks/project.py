@@ -17,6 +17,7 @@ from ml_assets.resources.clock import Clock
 ROOT = Path(__file__).parents[1]
 COPIED = ("ml_assets", "feature_repo", "benchmarks", "pyproject.toml", "dagster.yaml", "workspace.yaml")
 DECLARATION = "ml_assets/defs/flights/delay/defs.yaml"
+OTHER_PROBLEMS = ("arrival_delay", "airport_segments")  # the plain script does one
 SPLIT = "split: {train: 8mo, validation: 1mo, test: 1mo}"
 LABELS_KNOWN = timedelta(days=2)  # the last flight has arrived, and its outcome has been known for a day
 
@@ -80,6 +81,8 @@ def fresh(folder: Path, extent: Extent, *, landing: Path) -> Path:
     for name in COPIED:
         copy: Callable[..., object] = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
+    for name in OTHER_PROBLEMS:
+        shutil.rmtree(folder / "ml_assets" / "defs" / "flights" / name)
     declare(folder / DECLARATION, extent.split)
     compileall.compile_dir(folder / "ml_assets", quiet=1)
     shutil.copytree(landing, folder / "data" / "landing")

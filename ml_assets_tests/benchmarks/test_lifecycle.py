@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from benchmarks.definitions import found_assets
 from benchmarks.lifecycle import same_outcome
 from benchmarks.plain_lifecycle import Declared, contract_of
-from benchmarks.project import DECLARATION, NINE_WEEKS, SPLIT, YEAR, Extent, declare, kept
+from benchmarks.project import DECLARATION, NINE_WEEKS, SPLIT, YEAR, Extent, declare, fresh, kept
 from benchmarks.step_overhead import same_events
 from ml_assets.preparation.splits import split_windows
 
@@ -37,9 +38,31 @@ def test_the_script_reads_the_contracts_that_the_component_makes(declared: Decla
 def test_the_script_knows_the_problem(declared: Declared) -> None:
     assert declared.name == "flight_delay"
     assert declared.metric.name == "roc_auc"
-    assert sorted(declared.view_tables) == sorted(f"features/{view['name']}" for view in declared.views)
+    assert set(declared.view_tables) <= {f"features/{view['name']}" for view in declared.views}
     columns = ["flight_id", "carrier", "tailnum", "temp", "event_timestamp", "label", "label_timestamp", "split"]
     assert declared.features(columns) == ["carrier", "temp"]
+
+
+def test_the_script_plans_as_the_components_do(declared: Declared) -> None:
+    from ml_assets.development.assets import plan_of
+    from ml_assets.problem import MlProblem
+
+    problem = MlProblem.resolve_from_dict(dict(declared.problem))
+    columns = ["flight_id", "carrier", "tailnum", "temp", "event_timestamp", "label", "label_timestamp", "split"]
+    ours, theirs = declared.plan(columns), plan_of(problem, columns)
+    for name in (known.name for known in fields(theirs)):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert declared.candidates == list(problem.kinds)
+
+
+def test_a_copy_of_the_project_has_the_problem_of_the_script_only(tmp_path: Path) -> None:
+    (tmp_path / "landing").mkdir()
+    copy = fresh(tmp_path / "copy", NINE_WEEKS, landing=tmp_path / "landing")
+    found = [
+        path.parent.name for path in copy.glob("ml_assets/defs/flights/*/defs.yaml") if "MlProblem" in path.read_text()
+    ]
+    assert found == ["delay"]
+    assert NINE_WEEKS.split in (copy / DECLARATION).read_text()
 
 
 @pytest.mark.parametrize("extent", [YEAR, NINE_WEEKS])
