@@ -18,6 +18,7 @@ from benchmarks.quality_scores import GREATER_IS_BETTER, Difference
 from benchmarks.runner import LOSSES, Arm, Bench, Comparison, Limit, Measured, Options
 
 AUTOGLUON, AUTOGLUON_DEFAULT = "AUTOGLUON_PYTHON", ".venv-autogluon/bin/python"
+SPLITS = "QUALITY_SPLITS"  # train/test splits of each data set, at most three
 PRESETS = ("medium", "best")
 SMALL = ("iris", "vote", "diabetes")
 NOT_ABOVE = 0.49  # the share of data sets on which a forest may be as good: ours is above on most
@@ -36,7 +37,14 @@ def bench(options: Options) -> Iterator[Bench]:
     """Yield the bench; nothing is fitted before it runs."""
     problems = [dataset(name) for name in SMALL] if options.small else list(DATASETS)
     folder = options.folder / ("quality-small" if options.small else "quality")
-    contest = Contest(folder, OURS, [XGBOOST, FOREST, *autogluon(os.environ)], small=options.small, tell=_say)
+    contest = Contest(
+        folder,
+        OURS,
+        [XGBOOST, FOREST, *autogluon(os.environ)],
+        small=options.small,
+        splits=int(os.environ.get(SPLITS, "1")),
+        tell=_say,
+    )
     played = Played(contest, problems)
     yield Bench(
         name="quality",

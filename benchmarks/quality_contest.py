@@ -86,6 +86,7 @@ class Contest:
     ours: Contestant
     peers: Sequence[Contestant]
     small: bool = False
+    splits: int = 1
     tell: Callable[[str], None] = lambda _: None
 
     def found(self, problem: Dataset) -> Found:
@@ -96,7 +97,7 @@ class Contest:
         frame = problem.load()
         tried: dict[str, list[Tried]] = {}
         failed = {peer.name: peer.missing for peer in self.peers if peer.missing}
-        for fold in range(1 if self.small else problem.folds):
+        for fold in range(min(problem.folds, self.splits)):
             place = self.folder / f"{problem.name}-{fold}"
             asked = ask(place, problem, cut(problem, fold=fold, frame=frame), seed=SEED + fold, small=self.small)
             mine = self._attempt(place, asked, self.ours)
