@@ -13,7 +13,8 @@ from benchmarks.project import NINE_WEEKS, YEAR, Extent, delivered, fresh
 from benchmarks.runner import Arm, Bench, Comparison, Measured, Options
 
 NOTES = """Each run is a fresh process in a fresh copy of the project with the same delivered files and the same now; job
-`everything` over all days, with the one problem that the script does, on the instance that dagster.yaml describes, against benchmarks/plain_lifecycle.py.
+`everything` over all days, with the one problem that the script does, on the instance that dagster.yaml describes,
+against benchmarks/plain_lifecycle.py.
 The time begins after `import dagster` and `import polars`, `import polars`, respectively, and ends with the work: loading
 the definitions and opening the instance count. `process` is all of it, from start to end, with the imports; `in_parts`
 the time inside steps (or the script's parts, the seconds of each are in the arm's JSON file below data/bench/lifecycle).
