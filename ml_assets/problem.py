@@ -311,7 +311,10 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
 
     @field_validator("value")
     @classmethod
-    def _value(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _value(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
+        task = info.data.get("task")
+        if value and task and (task.kind != "classification" or task.classes):
+            raise ValueError("value says what the four outcomes of a yes or no are worth: leave it out for other tasks")
         unknown = sorted(set(value) - {*OUTCOMES, "currency"})
         texts = sorted(name for name in OUTCOMES if not isinstance(value.get(name, 0), (int, float)))
         if unknown or texts:

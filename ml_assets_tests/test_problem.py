@@ -227,6 +227,10 @@ def test_what_may_be_declared_loads(changes: dict[str, Any]) -> None:
         ({"split": {"gap": "soon"}}, "soon"),
         # what is worth what, and how long is searched
         ({"value": {"true_positives": 40}}, r"value \['true_positives'\]: give numbers for any of \['true_positive', "),
+        (
+            {"task": {"kind": "regression"}, "value": {"true_positive": 4}, "success": {}},
+            "worth: leave it out for other tasks",
+        ),
         ({"value": {"true_positive": "much"}}, r"value \['true_positive'\]: give numbers"),
         ({"search": {"trials": -1}}, "trials"),
         ({"search": {"seconds": 0}}, "seconds"),
