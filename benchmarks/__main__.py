@@ -21,6 +21,8 @@ from benchmarks import (
     lifecycle,
     online,
     online_increment,
+    own_data,
+    problems,
     quality,
     results,
     step_overhead,
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "definitions": definitions.bench,
+    "problems": problems.bench,
     "training_set": training_set.bench,
     "feature_store": feature_store.bench,
     "feature_store_curve": feature_store_curve.bench,
@@ -43,6 +46,7 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "quality": quality.bench,
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
+    "own_data": own_data.bench,
 }
 
 

@@ -31,11 +31,11 @@ def bench(options: Options) -> Iterator[Bench]:
     )
 
 
-def process(code: str, log: Path) -> Callable[[], Measured]:
-    """Return an arm's run: `python -c code`; its result is what it printed."""
+def process(code: str, log: Path, *, root: Path = ROOT) -> Callable[[], Measured]:
+    """Return an arm's run: `python -c code` in the project at `root`; its result is what it printed."""
 
     def run() -> Measured:
-        done = python(["-c", code], root=ROOT, log=log)
+        done = python(["-c", code], root=root, log=log)
         return Measured(done.output.strip(), done.seconds)
 
     return run

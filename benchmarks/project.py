@@ -74,17 +74,23 @@ def delivered(folder: Path, extent: Extent) -> Path:
     return kept(folder / f"landing-{extent.last}", deliver, state=code_of("replay", "lake"))
 
 
-def fresh(folder: Path, extent: Extent, *, landing: Path) -> Path:
-    """Make a copy of the project in `folder` that has nothing but delivered files and the time; return the folder."""
+def copied(folder: Path) -> Path:
+    """Make a copy of the project in `folder`, without any data, in place of what was there; return the folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in COPIED:
         copy: Callable[..., object] = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
+    compileall.compile_dir(folder / "ml_assets", quiet=1)
+    return folder
+
+
+def fresh(folder: Path, extent: Extent, *, landing: Path) -> Path:
+    """Make a copy of the project in `folder` that has nothing but delivered files and the time; return the folder."""
+    copied(folder)
     for name in OTHER_PROBLEMS:
         shutil.rmtree(folder / "ml_assets" / "defs" / "flights" / name)
     declare(folder / DECLARATION, extent.split)
-    compileall.compile_dir(folder / "ml_assets", quiet=1)
     shutil.copytree(landing, folder / "data" / "landing")
     Clock(folder / "data" / "replay_clock").set(extent.now)
     return folder
