@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.resources.literal import Text, Texts
+from ml_assets.resources.literal import Text, Texts, text
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
 Scalar = str | int | float | bool
@@ -63,6 +63,17 @@ class Column(dg.Model, dg.Resolvable):
         return tuple(map(str, found)) if self.type == "String" else tuple(found)
 
 
+def _columns(context: dg.ResolutionContext, given: Sequence[Any]) -> list[Column]:
+    """Return the columns as written: there may be a thousand, and for each Dagster would look its resolvers up and compile templates."""
+    return [
+        Column(**{field: getattr(one, field) for field in one.model_fields_set} | {"name": text(context, one.name)})
+        for one in given
+    ]
+
+
+Columns = Annotated[Sequence[Column], dg.Resolver(_columns, model_field_type=Sequence[Column.model()])]  # type: ignore[misc]
+
+
 class Cleaning(dg.Model, dg.Resolvable):
     """How the raw table becomes the clean one."""
 
@@ -103,7 +114,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
 
     name: str = Field(description="in lower case; the tables are raw/<name> and clean/<name>")
     pattern: str = Field(description="file name in the landing zone, with {day} for daily files and * as a wildcard")
-    columns: Sequence[Column] = Field(description="all columns of the file")
+    columns: Columns = Field(description="all columns of the file")
     description: str = Field(default="", description="what one row is, for people")
     owners: Sequence[str] = Field(default=(), description="e-mail addresses, or teams as team:name")
     days: str | None = Field(

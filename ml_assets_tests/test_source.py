@@ -209,5 +209,20 @@ def test_categories_are_of_the_columns_type(kind: str, given: Any, held: tuple[A
     assert found.columns[0].categories == held
 
 
+@pytest.mark.parametrize("written", ["1", "None", "'a'", "{{ no template }}", "%d.%m.%Y"])
+@pytest.mark.parametrize("field", ["name", "unit", "description", "format"])
+def test_what_is_said_of_a_column_stays_as_it_is_written(field: str, written: str) -> None:
+    (column,) = source(columns=[{"name": "a", "type": "Date"} | {field: written}]).columns
+    assert getattr(column, field) == written
+    assert column.model_fields_set == {"name", "type", field}
+
+
+def test_a_column_that_yaml_took_for_a_truth_is_refused() -> None:
+    with pytest.raises(Exception, match="put words such as 'yes' and 'true' in quotes"):
+        source(columns=[{"name": True, "type": "Int64"}])
+    (number,) = source(columns=[{"name": 2013, "type": "Int64"}]).columns
+    assert number.name == "2013"
+
+
 def test_whose_time_counts() -> None:
     assert (source().clock, source(clock="system").clock) == ("replay", "system")

@@ -12,15 +12,16 @@ import dagster as dg
 Scalar = str | int | float | bool
 
 
-def _text(_context: dg.ResolutionContext, value: Scalar) -> str:
+def text(_context: dg.ResolutionContext, value: Scalar) -> str:
+    """Return the text that was written. Raises `ValueError` for a word that YAML took for a truth."""
     if isinstance(value, bool):
         raise ValueError(f"YAML reads a word as {value}; put words such as 'yes' and 'true' in quotes")
     return str(value)
 
 
 def _texts(context: dg.ResolutionContext, values: Sequence[Scalar]) -> list[str]:
-    return [_text(context, value) for value in values]
+    return [text(context, value) for value in values]
 
 
-Text = Annotated[str, dg.Resolver(_text, model_field_type=Scalar, inject_before_resolve=False)]
+Text = Annotated[str, dg.Resolver(text, model_field_type=Scalar, inject_before_resolve=False)]
 Texts = Annotated[Sequence[str], dg.Resolver(_texts, model_field_type=Sequence[Scalar], inject_before_resolve=False)]
