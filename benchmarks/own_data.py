@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -125,13 +126,16 @@ def _nulls(random: Any, rows: int) -> Iterator[Any]:
 
 
 def two_commands(folder: Path, data: Path) -> Measured:
-    """Run both commands in a fresh copy of the project; details are the seconds of each, GB, and 1 - ROC-AUC."""
-    project = copied(folder / "project")
+    """Run both commands in a fresh copy of the project.
+
+    Details are the seconds of each, GB, seconds of processors (what a busy machine does not change much), and 1 - ROC-AUC.
+    """
+    before, project = _processors(), copied(folder / "project")
     asked = ["new", PROBLEM, "--data", str(data), "--time", TIME, "--target", TARGET]
     new, of_new = _command(project, folder / "new.log", *asked)
     run, of_run = _command(project, folder / "run.log", "run", PROBLEM)
     auc, rows = outcome(project)
-    told = {"new": new, "run": run, "peak_gb": max(of_new, of_run), "error": 1 - auc}
+    told = {"new": new, "run": run, "cpu": _processors() - before, "peak_gb": max(of_new, of_run), "error": 1 - auc}
     return Measured(rows, new + run, told)
 
 
@@ -153,19 +157,29 @@ def outcome(project: Path) -> tuple[float, list[int]]:
     manifest = lake.manifest(training_set)
     assert manifest is not None  # the run has succeeded
     experiment = Experiment(project / "data" / "models", PROBLEM, manifest.version)
-    auc = experiment.read("evaluation_report")["report"]["metrics"]["roc_auc"]
+    auc = json.loads(experiment.read("evaluation_report")["report"])["metrics"]["roc_auc"]
     rows = lake.read(training_set)
     return auc, sorted(map(int, rows.filter(rows["split"] == "test")[KEY]))
 
 
 def plain_script(folder: Path, data: Path) -> Measured:
-    """Run the script; details are GB, and 1 - ROC-AUC."""
-    told = folder / "script.json"
+    """Run the script; details are GB, seconds of processors, and 1 - ROC-AUC."""
+    before, told = _processors(), folder / "script.json"
     arguments = ["-m", "benchmarks.arms.own_script", str(data), TARGET, TIME, KEY, str(told)]
     with TreePeak() as memory:
         done = python(arguments, root=ROOT, log=folder / "script.log")
     found = json.loads(told.read_text())
-    return Measured(found["test"], done.seconds, {"peak_gb": memory.gigabytes, "error": 1 - found["auc"]})
+    return Measured(
+        found["test"],
+        done.seconds,
+        {"cpu": _processors() - before, "peak_gb": memory.gigabytes, "error": 1 - found["auc"]},
+    )
+
+
+def _processors() -> float:
+    """Return the seconds that the processes which have ended have had of all processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def same_test_rows(ours: list[int], theirs: list[int]) -> Comparison:
