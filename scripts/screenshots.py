@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from ml_assets import keys
 
@@ -41,7 +41,7 @@ class PictureError(RuntimeError):
 
 @dataclass(frozen=True)
 class Picture:
-    """One page: what must be readable on it before the picture is taken, and what must not."""
+    """One page (a path of the web UI, or a file's URI): what must be readable on it first, and what must not."""
 
     file: str
     path: str
@@ -54,13 +54,14 @@ class Picture:
 
 
 def pictures(asset: str) -> list[Picture]:
-    """Return the asset graph with all groups open, and the page of one asset."""
+    """Return the asset graph of one problem with all groups open, and its evaluation report as the file that is sent."""
     groups = ",".join(f"global@global:{group}" for group in keys.GROUPS)
-    name = asset.rpartition("/")[2]
+    problem, _, name = asset.partition("/")
+    watched = " or ".join(f'+key:"{problem}/{part}"' for part in ("drift_report", "performance_report"))
     return [
         Picture(
             "asset_graph.png",
-            f"/asset-groups?{urlencode({'expanded': groups})}",
+            f"/asset-groups~{quote(watched, safe='')}?{urlencode({'expanded': groups})}",
             [name],
             width=2400,
             height=1500,
@@ -68,12 +69,10 @@ def pictures(asset: str) -> list[Picture]:
         ),
         Picture(
             "report.png",
-            f"/assets/{asset}",
-            [name, "Latest materialization", "Metadata"],
-            ["Never materialized"],
-            width=1400,
-            height=2300,
-            click="[Show Markdown]",
+            (ROOT / "data" / "reports" / problem / f"{name}.html").as_uri(),
+            [problem, "Gates", "Metrics"],
+            width=1100,
+            height=1800,
         ),
     ]
 
@@ -131,7 +130,7 @@ def take(picture: Picture, url: str, folder: Path) -> Path:
 
     with opened(picture) as (page, errors):
         try:
-            page.goto(url + picture.path, timeout=SECONDS * 1000)
+            page.goto(picture.path if "://" in picture.path else url + picture.path, timeout=SECONDS * 1000)
             for text in picture.awaited:
                 page.get_by_text(text, exact=False).first.wait_for(timeout=SECONDS * 1000)
             page.wait_for_timeout(3000)  # the graph is laid out and moves into place
