@@ -169,7 +169,9 @@ def _run(given: argparse.Namespace) -> None:
     from ml_assets.definitions import defs
     from ml_assets.resources.running import run_problem
 
-    warnings.simplefilter("ignore", DeprecationWarning)  # of libraries about each other: nothing that a user could act on
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # of libraries about each other: nothing that a user could act on
 
     started = time.monotonic()
     print(

@@ -131,7 +131,16 @@ def _rank(room: str) -> int | None:
         return 0
     if room in STAGES:
         return 1 + STAGES.index(room)
-    return {"source": 20, "problem": 20, "replay": 20, "defs": 30, "definitions": 40, "check": 45, "scaffold": 45, "cli": 50}.get(room)
+    return {
+        "source": 20,
+        "problem": 20,
+        "replay": 20,
+        "defs": 30,
+        "definitions": 40,
+        "check": 45,
+        "scaffold": 45,
+        "cli": 50,
+    }.get(room)
 
 
 def arrows_run_one_way(tree: Sequence[Module]) -> list[str]:
