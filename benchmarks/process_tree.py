@@ -11,7 +11,7 @@ EVERY = 0.05  # seconds between two looks
 
 
 class TreePeak:
-    """Within the `with`, watch all processes that this one has started, and theirs.
+    """Within the `with`, watch all processes that this one starts, and theirs; those that it had before do not count.
 
     `gigabytes` is the highest sum, at any look, of each living process's own highest resident memory (VmHWM): pages that
     several share count in each, and highs of different moments are added, so it is never too little by more than what a
@@ -21,6 +21,7 @@ class TreePeak:
     def __init__(self, *, every: float = EVERY) -> None:
         """Look each `every` seconds."""
         self._every, self._stop, self._peak = every, Event(), 0
+        self._before: set[int] = set()
         self._watch = Thread(target=self._look_on, daemon=True)
 
     @property
@@ -30,6 +31,7 @@ class TreePeak:
 
     def __enter__(self) -> TreePeak:
         """Begin to look."""
+        self._before = set(_children())
         self._watch.start()
         return self
 
@@ -39,11 +41,14 @@ class TreePeak:
         self._watch.join()
 
     def _look_on(self) -> None:
-        import psutil
-
-        myself = psutil.Process()
         while not self._stop.wait(self._every):
-            self._peak = max(self._peak, highest(child.pid for child in myself.children(recursive=True)))
+            self._peak = max(self._peak, highest(set(_children()) - self._before))
+
+
+def _children() -> Iterable[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process().children(recursive=True)]
 
 
 def highest(pids: Iterable[int]) -> int:
