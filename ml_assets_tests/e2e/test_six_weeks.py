@@ -21,7 +21,7 @@ from ml_assets.resources.process import prepare
 
 REPOSITORY = Path(__file__).parents[2]
 COPIED = ("ml_assets", "feature_repo", "pyproject.toml", "dagster.yaml", "workspace.yaml", "README.md", "LICENSE")
-MONTHS, WEEKS = "split: {train: 8mo, validation: 1mo, test: 1mo}", "split: {train: 3w, validation: 7d, test: 7d}"
+MONTHS, WEEKS = "train: 8mo, validation: 1mo, test: 1mo", "train: 3w, validation: 7d, test: 7d"
 SEARCH = {"search: {trials: 6}": "search: {trials: 2}"}
 # Three weeks of January teach less than eight months: the gates of the example would block.
 CHANGES = {
