@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dagster_shared.yaml_utils import DagsterYamlLoader
 
+from ml_assets.check.dagster_side import Loader
 from ml_assets.check.fault import Fault, shown
 
 Keys = tuple[str | int, ...]
@@ -120,7 +120,7 @@ def read(path: Path, *, root: Path) -> tuple[list[Document], list[Fault]]:
 
 def _documents(name: str, text: str) -> Iterator[tuple[Document, list[Fault]]]:
     lines = text.splitlines()
-    loader = DagsterYamlLoader(text)
+    loader = Loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
 import ml_assets
-from ml_assets.check.shape import PACKAGE, component_type
+from ml_assets.check.dagster_side import PACKAGE, attributes_of, component_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -20,8 +18,7 @@ def schema(type: str) -> dict[str, Any]:
     component = component_type(type if "." in type else f"{PACKAGE}.{type}")
     if isinstance(component, str):
         raise ValueError(component)
-    # Dagster's own model of a component takes a text for everything, because it might be a template, and loses descriptions.
-    model = component if issubclass(component, BaseModel) else component.get_model_cls()
+    model = attributes_of(component)
     if model is None:
         raise ValueError(f"component type {type!r} has no attributes; use one of: {', '.join(ml_assets.__all__)}")
     return model.model_json_schema()

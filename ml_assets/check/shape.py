@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import copy
 import difflib
-import importlib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin
 
-import dagster as dg
-from dagster.components.core.defs_module import ComponentFileModel
-from dagster.components.resolved.errors import ResolutionException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-import ml_assets
+from ml_assets.check.dagster_side import Envelope, attributes_of, component_type, templates
 from ml_assets.check.documents import Document, Keys, inside
 from ml_assets.check.fault import Fault, shown, told
 from ml_assets.quality.errors import nearest
 
 ATTRIBUTES = "attributes"
-PACKAGE = "ml_assets"
 
 # What a value must be, and how to write it, by the beginning of pydantic's name of the error.
 EXPECTED = {
@@ -77,24 +72,11 @@ def declared(document: Document) -> tuple[Declared, list[Fault]]:
     component = component_type(kind)
     if isinstance(component, str):
         return Declared(document, kind), [*faults, document.fault(("type",), *told(component))]
-    model = component if issubclass(component, BaseModel) else component.get_model_cls()
-    if model is None or not issubclass(model, BaseModel):
+    model = attributes_of(component)
+    if model is None:
         return Declared(document, kind), faults
     found, without, wrong = _made(document, model)
     return Declared(document, component.__name__, found, without), faults + wrong
-
-
-def component_type(name: str) -> type[dg.Component] | str:
-    """Return the component type at a dotted name, or what is wrong with it and the fix."""
-    known = [f"{PACKAGE}.{item}" for item in ml_assets.__all__]
-    module, _, member = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), member)
-    except (ImportError, AttributeError, ValueError):
-        return f"no component type {name!r}; {_close(name, known) or 'use one of: ' + ', '.join(known)}"
-    if not isinstance(found, type) or not issubclass(found, dg.Component):
-        return f"{name!r} is no component type; use one of: {', '.join(known)}"
-    return found
 
 
 def _envelope(document: Document) -> Iterator[Fault]:
@@ -103,9 +85,9 @@ def _envelope(document: Document) -> Iterator[Fault]:
         yield document.fault((), "this is no mapping", "write `type:` and `attributes:`")
         return
     try:
-        ComponentFileModel.model_validate(document.value)
+        Envelope.model_validate(document.value)
     except ValidationError as error:
-        yield from (fault for _, fault in _faults(document, (), ComponentFileModel, document.value, error))
+        yield from (fault for _, fault in _faults(document, (), Envelope, document.value, error))
 
 
 def _made(document: Document, model: type[BaseModel]) -> tuple[Any, list[Keys], list[Fault]]:
@@ -162,7 +144,7 @@ def _take_out(given: Any, path: Keys) -> bool:
 def _rendered(document: Document) -> tuple[Any, dict[Keys, str]]:
     """Return the attributes with their templates, such as {{ env.NAME }}, filled in, and what cannot be."""
     wrong: dict[Keys, str] = {}
-    context = dg.ResolutionContext.default()
+    filled = templates()
 
     def fill(value: Any, path: Keys) -> Any:
         if isinstance(value, dict):
@@ -172,9 +154,9 @@ def _rendered(document: Document) -> tuple[Any, dict[Keys, str]]:
         if not isinstance(value, str) or "{{" not in value:
             return value
         try:
-            return context.resolve_value(value)
-        except ResolutionException as error:
-            wrong[path] = f"template {value!r}: {str(error).strip().splitlines()[-1]}; correct it or set what it names"
+            return filled(value)
+        except ValueError as error:
+            wrong[path] = f"template {value!r}: {error}; correct it or set what it names"
             return value
 
     attributes = document.get((ATTRIBUTES,))

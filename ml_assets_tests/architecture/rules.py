@@ -28,7 +28,7 @@ STAGES = (
     "monitoring",
 )
 EXAMPLE = ("defs.flights", "replay")
-KNOW_DAGSTER = ("definitions", "problem", "source", "keys", "resources", "defs", "check")
+KNOW_DAGSTER = ("definitions", "problem", "source", "keys", "resources", "defs", "check.dagster_side")
 HEAVY = ("feast", "mlflow", "evidently", "great_expectations", "xgboost", "sklearn", "shap", "optuna", "dlt")
 UNSAFE = ("pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 CLOCKS = re.compile(
@@ -115,9 +115,9 @@ def _local(target: str) -> str | None:
 
 
 def dagster_stays_in_assets(tree: Sequence[Module]) -> list[str]:
-    """Only `assets.py`, the entry, the declarations, `keys.py`, `resources/` and `defs/` may know Dagster."""
+    """Only `assets.py`, the entry, the declarations, `keys.py`, `resources/`, `defs/` and the check's one module may know Dagster."""
     return [
-        module.at(found.line, f"imports {found.target}; in this room only assets.py may know Dagster")
+        module.at(found.line, f"imports {found.target}; only assets.py and {', '.join(KNOW_DAGSTER)} may know Dagster")
         for module in tree
         if module.name and not module.is_assets and not module.within(*KNOW_DAGSTER)
         for found in module.imports

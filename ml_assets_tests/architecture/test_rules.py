@@ -41,6 +41,12 @@ PLANTED = [
     ),
     (rules.dagster_stays_in_assets, "features/compute.py", "import dagster", "from ml_assets import keys"),
     (
+        rules.dagster_stays_in_assets,
+        "check/shape.py",
+        "from dagster.components.core import defs_module",
+        "from ml_assets.check import dagster_side",
+    ),
+    (
         rules.arrows_run_one_way,
         "collection/collect.py",
         "from ml_assets.monitoring import drift",
@@ -148,6 +154,10 @@ def test_a_planted_circle_is_found(tmp_path: Path) -> None:
 def test_an_import_for_type_checkers_is_no_arrow(tmp_path: Path) -> None:
     code = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ml_assets.problem import MlProblem"
     assert rules.arrows_run_one_way(_planted(tmp_path, "features/assets.py", code)) == []
+
+
+def test_one_module_of_the_check_may_know_dagster(tmp_path: Path) -> None:
+    assert rules.dagster_stays_in_assets(_planted(tmp_path, "check/dagster_side.py", "import dagster as dg")) == []
 
 
 def test_the_example_may_know_flights(tmp_path: Path) -> None:
