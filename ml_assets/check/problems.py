@@ -111,8 +111,10 @@ def _observation_columns(found: Declared, problem: Any, seen: Schema, tables: Ta
     )
     if problem.features and views is not None:
         known = {**seen, **{name: dtype for view in views.values() for name, dtype in view.collect_schema().items()}}
-        yield from common.columns(found, ("features", "ignore"), problem.features.ignore, known, of=of)
-    group = getattr(problem.split, "group", None)
+        yield from common.columns(
+            found, ("features", "ignore"), problem.features.ignore, known, of="observations and views"
+        )
+    group = problem.split.group
     if group and group not in seen:
         yield from common.no_column(found, ("split", "group"), group, seen, of=of)
 
@@ -135,22 +137,22 @@ def _feature_columns(
     """Yield what does not fit between observations and features, and names that are no column of the two together."""
     known: Schema | None = _without_outcome(seen)
     service = (yield from _service(found, problem, repo)) if repo is not None else None
-    if problem.features and problem.features.service:
+    if problem.features:
         known = (yield from _joined(found, seen, tables, service)) if service else None
     if known is None:
         return  # what the service gives cannot be told, so no name can be called unknown
     of = "observations and features"
     yield from common.columns(found, ("success", "slices"), problem.success.slices, known, of=of)
-    last = getattr(problem.features, "last_value", None)
+    last = problem.features.last_value if problem.features else ""
     if last and last not in known:
         yield from common.no_column(found, ("features", "last_value"), last, known, of=of)
 
 
 def _service(found: Declared, problem: Any, repo: CompiledRepo) -> Generator[Fault, None, CompiledService | None]:
     """Yield what is wrong with the service that the problem asks for; return it as Feast declares it, if it does."""
-    wanted = problem.features.service if problem.features else None
-    if not wanted:
+    if problem.features is None:
         return None
+    wanted = problem.features.service
     service = repo.services.get(wanted)
     if service is None:
         about = (

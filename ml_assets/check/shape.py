@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -122,7 +121,7 @@ def _correct(model: type[BaseModel], given: Any, path: Keys) -> bool:
 
 def _right_key(model: type[BaseModel], given: Any, path: Keys) -> str:
     """Return the key that a misspelled one stands for: the nearest that is not written; "" when there is none."""
-    known, above = keys(model, given, path[:-1]), given
+    known, above = keys(model, path[:-1]), given
     for part in path[:-1]:
         above = inside(above, part)
     if not path or not isinstance(above, dict) or path[-1] in known or path[-1] not in above:
@@ -169,9 +168,9 @@ def _rendered(document: Document) -> tuple[Any, dict[Keys, str]]:
 def _faults(
     document: Document, above: Keys, model: type[BaseModel], given: Any, error: ValidationError
 ) -> Iterator[tuple[Keys, Fault]]:
-    """Yield path and fault of each thing that is wrong: of a union's members, only the nearest one's errors count."""
+    """Yield path and fault of each thing that is wrong."""
     places: dict[Keys, list[ErrorDetails]] = {}
-    for item in _nearest_members(given, error.errors(include_url=False)):
+    for item in error.errors(include_url=False):
         places.setdefault(_path(given, item["loc"]), []).append(item)
     meant = {(*path[:-1], _right_key(model, given, path)) for path in places}
     for path, items in places.items():
@@ -202,37 +201,6 @@ def _may_hold(value: Any, part: str | int) -> bool:
     return isinstance(value, dict) and isinstance(part, str) and part.isidentifier() and part.islower()
 
 
-def _nearest_members(given: Any, errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out the errors of members of a union that were not meant, as another value of `kind` or `by` tells."""
-    members: dict[Keys, dict[str, list[ErrorDetails]]] = {}
-    for item in errors:
-        for place, label in _labels(given, item["loc"]):
-            members.setdefault(place, {}).setdefault(label, []).append(item)
-    dropped: set[int] = set()
-    for found in members.values():
-        wrong = {label for label, items in found.items() if any(_is_kind(item) for item in items)}
-        if wrong and wrong != set(found):
-            best = min(set(found) - wrong, key=lambda label: len(found[label]))
-            dropped |= {id(item) for label, items in found.items() if label != best for item in items}
-        elif wrong:
-            dropped |= {id(item) for items in found.values() for item in items if not _is_kind(item)}
-    return [item for item in errors if id(item) not in dropped]
-
-
-def _labels(given: Any, loc: Sequence[str | int]) -> Iterator[tuple[Keys, str]]:
-    """Yield where, on the way to an error, a member of a union was tried, and which."""
-    path: Keys = ()
-    for part in loc:
-        if _holds(given, part):
-            path, given = (*path, part), inside(given, part)
-        elif isinstance(part, str) and not part.islower():
-            yield path, part
-
-
-def _is_kind(item: ErrorDetails) -> bool:
-    return item["type"] == "literal_error" and item["loc"][-1] in ("kind", "by")
-
-
 def _words(model: type[BaseModel], given: Any, path: Keys, items: Sequence[ErrorDetails]) -> tuple[str, str]:
     """Return what is wrong, and the fix."""
     value: Any = given
@@ -241,10 +209,10 @@ def _words(model: type[BaseModel], given: Any, path: Keys, items: Sequence[Error
     kinds = [item["type"] for item in items]
     if "extra_forbidden" in kinds:
         right = _right_key(model, given, path)
-        known = ", ".join(keys(model, given, path[:-1]))
+        known = ", ".join(keys(model, path[:-1]))
         return f"unknown key {path[-1]!r}", f"write {right!r}" if right else f"use one of: {known}"
     if "missing" in kinds:
-        return f"key {path[-1]!r} is missing", _add(model, given, path)
+        return f"key {path[-1]!r} is missing", _add(model, path)
     if "literal_error" in kinds:
         choices = [choice for item in items for choice in _choices(item)]
         fix = _close(str(value), choices)
@@ -252,11 +220,11 @@ def _words(model: type[BaseModel], given: Any, path: Keys, items: Sequence[Error
     if "value_error" in kinds or "assertion_error" in kinds:
         item = next(item for item in items if item["type"] in ("value_error", "assertion_error"))
         return told(str(item.get("ctx", {}).get("error") or item["msg"]))
-    return _wrong_type(value, kinds, items, keys(model, given, path))
+    return _wrong_type(value, kinds, items, keys(model, path))
 
 
-def _add(model: type[BaseModel], given: Any, path: Keys) -> str:
-    about = keys(model, given, path[:-1]).get(str(path[-1]), "")
+def _add(model: type[BaseModel], path: Keys) -> str:
+    about = keys(model, path[:-1]).get(str(path[-1]), "")
     return f"add `{path[-1]}:`" + (f": {about}" if about else "")
 
 
@@ -309,14 +277,12 @@ def _close(word: str, choices: Sequence[str]) -> str:
 # -- what a component's model knows ------------------------------------------------------------------------------------
 
 
-def keys(model: type[BaseModel], given: Any, path: Keys) -> dict[str, str]:
+def keys(model: type[BaseModel], path: Keys) -> dict[str, str]:
     """Return the keys that a mapping at a path may have, each with its description."""
     models = [model]
     for part in path:
-        given = inside(given, part)
         if isinstance(part, str):
             models = [inner for item in models for inner in _members(item, part)]
-        models = _meant(models, given)
     return {name: info.description or "" for item in models for name, info in item.model_fields.items()}
 
 
@@ -332,18 +298,3 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     if get_origin(annotation) is not Literal:
         for inner in get_args(annotation):
             yield from _models(inner)
-
-
-def _meant(models: Sequence[type[BaseModel]], given: Any) -> list[type[BaseModel]]:
-    """Return the members of a union whose `kind` (or `by`) is the one that is written; all when none is."""
-    if not isinstance(given, dict) or len(models) < 2:
-        return list(models)
-    fits = [model for model in models if all(_fits(model, key, given.get(key)) for key in ("kind", "by"))]
-    return fits or list(models)
-
-
-def _fits(model: type[BaseModel], key: str, value: Any) -> bool:
-    info = model.model_fields.get(key)
-    if info is None or value is None or get_origin(info.annotation) not in (Literal, Union, types.UnionType):
-        return True
-    return value in get_args(info.annotation)

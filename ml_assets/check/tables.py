@@ -13,11 +13,11 @@ import polars as pl
 from ml_assets import keys
 from ml_assets.check.shape import Declared
 from ml_assets.collection.contract import LANDED_AT
+from ml_assets.collection.values import MOMENT
 from ml_assets.features.views import ViewError, compute_view
 from ml_assets.preparation.writing import PARTITION
 from ml_assets.resources.code import load
 
-MOMENT = pl.Datetime("us", "UTC")
 # What a person's own module or function may raise: every mistake in it is to be told, none is to end the check.
 FAILURES = (
     pl.exceptions.PolarsError,

@@ -9,7 +9,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ml_assets import keys
 from ml_assets.resources.evidence import check_result, check_specs, show
-from ml_assets.resources.partitions import daily, of_run
+from ml_assets.resources.partitions import of_run_or_whole, partitions_of
 from ml_assets.resources.places import ClockResource, LakeResource, LandingResource
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
             DAYS: source.days or "",
             "columns": dg.MetadataValue.md(_columns_table(source)),
         },
-        partitions_def=daily(source.days) if source.days else None,
+        partitions_def=partitions_of(source.days),
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=source.fresh_within_hours)),
         check_specs=[
@@ -60,7 +60,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
         from ml_assets.collection.collect import collect
 
         places = landing.open()
-        partitions = of_run(context) if source.days else None
+        partitions = of_run_or_whole(context, source.days)
         done = collect(source.contract(), places, now=clock.open(source.clock).now(), partitions=partitions)
         manifests = places.lake.manifests(table, partitions)
         return dg.MaterializeResult(
