@@ -142,7 +142,7 @@ def _reason(
     if len(values) == 1:
         return f"the only candidate with {metric} ({values[best]:.4g})"
     if len(tied) == 1:
-        return f"best {metric} ({values[best]:.4g}), by more than one standard error"
+        return f"best {metric} ({values[best]:.4g}){', by more than one standard error' if any(noise.values()) else ''}"
     if winner == best:
         return f"best {metric} ({values[best]:.4g}), and the simplest of those within one standard error"
     return (
