@@ -523,7 +523,6 @@ def subject_of(script: Script, challenge: Challenge) -> Any:
         plan=challenge.plan,
         challenger=challenge.winner,
         results=challenge.results,
-        data_hash=challenge.experiment.data_hash,
         reason=challenge.reason,
         champion=incumbent(script.places.tracking, script.declared.name),
         currency=script.declared.problem["value"]["currency"],

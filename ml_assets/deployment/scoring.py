@@ -50,13 +50,12 @@ def score(
 
 def predictions_suite(table: str, *, key: Sequence[str], task: Task) -> Suite:
     """Return the suite of predictions: one per observation, each an answer of the task."""
-    told = [("expect_column_values_to_not_be_null", {"column": name}) for name in _numbers(task)]
     return suite_for(
         table,
         (),
         extra=[
-            *(Expectation(kind, arguments) for kind, arguments in told),
-            *(Expectation(kind, arguments) for kind, arguments in task.expectations() if (kind, arguments) not in told),
+            *(Expectation("expect_column_values_to_not_be_null", {"column": name}) for name in _numbers(task)),
+            *(Expectation(kind, arguments) for kind, arguments in task.expectations()),
             Expectation("expect_compound_columns_to_be_unique", {"column_list": [*key, EVENT_TIMESTAMP]}),
         ],
     )

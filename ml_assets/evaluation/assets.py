@@ -119,20 +119,21 @@ def _subject(problem: "MlProblem", frame: Any, experiment: Any, lake: LakeResour
         plan=plan_of(problem, frame.columns),
         challenger=challenger,
         results=candidate_results(problem, experiment),
-        data_hash=experiment.data_hash,
         reason=experiment.read("challenger")["reason"],
         champion=champion,
-        seen=_seen(problem, lake, champion) if champion and problem.split.by == "random" else None,
+        seen=seen_by(champion, problem, lake),
         currency=str(problem.value.get("currency", "")),
     )
 
 
-def _seen(problem: "MlProblem", lake: LakeResource, champion: Any) -> Any:
-    """Return the keys of the rows that the champion was fitted or selected on: of a random draw they may be among any."""
-    import polars as pl
+def seen_by(champion: Any, problem: "MlProblem", lake: LakeResource) -> Any:
+    """Return what names the rows of a random split that the champion was fitted or selected on; None by time, or without one."""
+    if champion is None or problem.split.by == "time":
+        return None
+    from ml_assets.evaluation.fairness import seen_rows
 
     rows = lake.open().scan_version(keys.problem(problem.name, "training_set"), champion.data_hash)
-    return rows.filter(pl.col("split") != "test").select(problem.observations.key).unique().collect()
+    return seen_rows(rows, key=problem.observations.key, group=problem.split.group)
 
 
 def _declaration(problem: "MlProblem") -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -13,9 +13,10 @@ from ml_assets.development.challenger import Challenger
 from ml_assets.development.lifecycle import Plan
 from ml_assets.development.model_files import Model
 from ml_assets.development.training import CandidateResult
+from ml_assets.evaluation.fairness import Incumbent
 from ml_assets.evaluation.metrics import Answered, EvaluationError, answered
 from ml_assets.evaluation.report import EvaluationReport, make_report
-from ml_assets.evaluation.rivals import Incumbent, champion_rival, simple_rival
+from ml_assets.evaluation.rivals import champion_rival, simple_rival
 from ml_assets.evaluation.worth import Worth, worth
 from ml_assets.preparation.observations import EVENT_TIMESTAMP
 from ml_assets.preparation.observations import unlabelled as without_label
@@ -45,8 +46,8 @@ SMALL_SLICE, LARGE_SLICE = 20, 100
 class Subject:
     """What is examined: the challenger, the candidates beside it, and how they came about.
 
-    `reason` says why the winner won, `data_hash` names the training set. `champion` is the model in office, if there is one; of a
-    random split `seen` has the keys of the rows that it was fitted on.
+    `reason` says why the winner won. `champion` is the model in office, if there is one; of a
+    random split `seen` names the rows that it was fitted or selected on (see `seen_rows`).
     """
 
     problem: str
@@ -54,7 +55,6 @@ class Subject:
     plan: Plan
     challenger: Challenger
     results: Sequence[CandidateResult]
-    data_hash: str = ""
     reason: str = ""
     champion: Incumbent | None = None
     seen: pl.DataFrame | None = None
@@ -94,7 +94,6 @@ class Limits:
     at_least: float | None = None
     at_most: float | None = None
     beats_baseline_by: float = 0.0
-    slices: Sequence[str] = field(default=())
 
     @property
     def target(self) -> float | None:
@@ -125,7 +124,7 @@ def examine(
     if not len(test):
         raise EvaluationError("the test split has no labelled rows: check the split's lengths and the labels")
     simple = simple_rival(test, subject.results, plan, plan.rows(training_set))
-    champion = champion_rival(test, subject.champion, plan, data_hash=subject.data_hash, seen=subject.seen)
+    champion = champion_rival(test, subject.champion, plan, seen=subject.seen)
     found = worth(test, plan.value, currency=subject.currency, seed=plan.seed)
     least = int(np.clip(len(test) // 20, SMALL_SLICE, LARGE_SLICE))
     report = make_report(

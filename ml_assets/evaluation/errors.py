@@ -10,10 +10,10 @@ import numpy as np
 
 from ml_assets.evaluation.effects import Effects
 from ml_assets.evaluation.metrics import Answered
+from ml_assets.preparation.observations import EVENT_TIMESTAMP
 
 WORST = 10
 REASONS = 3
-MOMENT = "event_timestamp"
 
 
 def worst(test: Answered, *, most: int = WORST) -> np.ndarray:
@@ -31,7 +31,7 @@ def worst_rows(
     """
     task = test.task
     losses = task.losses(test.y, test.score)[places]
-    shown = dict.fromkeys([*key, MOMENT, "label", "prediction", "score"])
+    shown = dict.fromkeys([*key, EVENT_TIMESTAMP, "label", "prediction", "score"])
     records = test.frame[places].select(name for name in shown if name in test.frame.columns).to_dicts()
     if task.output == "value":
         records = [{name: value for name, value in record.items() if name != "score"} for record in records]

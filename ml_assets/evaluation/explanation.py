@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,15 +59,15 @@ def explain(found: Examination, training_set: pl.DataFrame, *, key: Sequence[str
     plan = subject.plan
     ranked = importance(model, test, plan.metric, seed=plan.seed)
     wrong = worst(test)
-    moved: Effects | str = "a clustering has no outcome: see the profile of its clusters"
+    of_wrong: Effects | None
+    moved: Effects | str
     if isinstance(ranked, Importance) and ranked.names and found.train.height:
         rows = sampled(len(test), explainable(model, features=len(ranked.names)), plan.seed)
-        both = effects(model, test.take(np.concatenate([worst(test), rows])), found.train, ranked.names, seed=plan.seed)
-        wrong_effects, moved = _divided(both, len(wrong))
-        errors = worst_rows(test, wrong, wrong_effects, key=key)
+        both = effects(model, test.take(np.concatenate([wrong, rows])), found.train, ranked.names, seed=plan.seed)
+        of_wrong, moved = _part(both, slice(0, len(wrong))), _part(both, slice(len(wrong), None))
     else:
-        moved = ranked if isinstance(ranked, str) else "no feature has an importance"
-        errors = worst_rows(test, wrong, None, key=key)
+        of_wrong, moved = None, ranked if isinstance(ranked, str) else "no feature has an importance"
+    errors = worst_rows(test, wrong, of_wrong, key=key)
     by_name = {one.name: one for one in subject.results}
     curve = (
         learning_curve(by_name[subject.challenger.result.name], subject.results, plan.rows(training_set), plan)
@@ -77,18 +77,6 @@ def explain(found: Examination, training_set: pl.DataFrame, *, key: Sequence[str
     return Explanation(ranked, moved, errors, curve, breakdown(test, model.encoder.names))
 
 
-def _divided(both: Effects, first: int) -> tuple[Effects, Effects]:
-    """Divide effects into those of the first rows and those of the rest."""
-
-    def part(rows: slice) -> Effects:
-        return Effects(
-            both.names,
-            both.frame[rows],
-            both.values[rows],
-            both.numbers[rows],
-            both.unit,
-            both.background,
-            both.columns,
-        )
-
-    return part(slice(0, first)), part(slice(first, None))
+def _part(whole: Effects, rows: slice) -> Effects:
+    """The effects of some of the rows."""
+    return replace(whole, frame=whole.frame[rows], values=whole.values[rows], numbers=whole.numbers[rows])

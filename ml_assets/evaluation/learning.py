@@ -43,8 +43,6 @@ def learning_curve(
 
     Of an ensemble it is the heaviest member. Rows are taken evenly, at most 20,000, fewer where the candidate is slow.
     """
-    if not plan.task.supervised:
-        return "a clustering has no outcome to be learned"
     one = _heaviest(winner, results)
     most = next((rows_ for rows_ in MOST_ROWS if _seconds(one, rows, plan, min(rows_, rows.train)) <= SECONDS), None)
     if most is None:

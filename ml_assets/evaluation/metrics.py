@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -47,14 +47,19 @@ class Answered:
         )
 
     @cached_property
-    def metrics(self) -> dict[str, float | None]:
-        """Return every metric of the task by name; None where it does not apply."""
+    def evaluated(self) -> dict[str, float | str]:
+        """Return every metric of the task by name: its value, or why it does not apply."""
         return evaluate(self.y, self.score, threshold=self.threshold, task=self.task)
 
-    @cached_property
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Return every metric of the task by name; None where it does not apply."""
+        return known_values(self.evaluated)
+
+    @property
     def reasons(self) -> dict[str, str]:
         """Return why metrics do not apply, by name."""
-        return reasons(self.y, self.score, threshold=self.threshold, task=self.task)
+        return reasons(self.evaluated)
 
 
 def answered(
@@ -120,20 +125,23 @@ def nothing(task: Task) -> np.ndarray:
     return np.zeros(shape, dtype=np.int64 if task.output == "cluster" else np.float64)
 
 
-def evaluate(y: np.ndarray, score: np.ndarray, *, threshold: float, task: Task) -> dict[str, float | None]:
-    """Every metric of the task by name, in the task's order; None where it does not apply (see `reasons`).
+def evaluate(y: np.ndarray, score: np.ndarray, *, threshold: float, task: Task) -> dict[str, float | str]:
+    """Every metric of the task by name, in the task's order: its value, or why it does not apply. Each is computed once.
 
     Raises a TaskError when `y` and `score` are not what the task expects.
     """
     task.check(y, score)
-    return {metric.name: metric.compute(y, score, threshold) for metric in task.metrics}
+    return {metric.name: metric.value_or_reason(y, score, threshold) for metric in task.metrics}
 
 
-def reasons(y: np.ndarray, score: np.ndarray, *, threshold: float, task: Task) -> dict[str, str]:
-    """Why metrics do not apply to these rows, by name; metrics that do apply are left out."""
-    task.check(y, score)
-    found = {metric.name: metric.why_not(y, score, threshold) for metric in task.metrics}
-    return {name: reason for name, reason in found.items() if reason is not None}
+def known_values(found: Mapping[str, float | str]) -> dict[str, float | None]:
+    """The values that `evaluate` found; None where a metric does not apply."""
+    return {name: None if isinstance(one, str) else one for name, one in found.items()}
+
+
+def reasons(found: Mapping[str, float | str]) -> dict[str, str]:
+    """The reasons that `evaluate` found, by name of the metric; metrics that do apply are left out."""
+    return {name: one for name, one in found.items() if isinstance(one, str)}
 
 
 def bootstrap_intervals(

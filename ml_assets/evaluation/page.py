@@ -14,6 +14,7 @@ from ml_assets.evaluation.explanation import Explanation
 from ml_assets.evaluation.importance import Importance
 from ml_assets.evaluation.report import EvaluationReport, cells, interval, number, numeric
 from ml_assets.evaluation.shown import errors_title, pictures
+from ml_assets.tasks.drawing import data_uri
 
 SIDES = {
     True: "Current are the test rows; reference are the validation rows, answered by the same kind of model before it was fitted on them.",
@@ -82,7 +83,7 @@ def page(
         absent=list(explained.absent()),
         notes=list(_notes(explained)),
         plots=[title for title in images if title not in OTHER],
-        images={title: _data_uri(png) for title, png in images.items()},
+        images={title: data_uri(png) for title, png in images.items()},
         numeric=numeric,
         evidently=base64.b64encode(gzip.compress(evidently.encode(), mtime=0)).decode("ascii"),
     )
@@ -121,7 +122,3 @@ def _notes(explained: Explanation) -> Iterator[str]:
             yield ranked.note
     if isinstance(moved, Effects):
         yield f"SHAP: {moved.note}"
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

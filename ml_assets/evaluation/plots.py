@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_assets.tasks import drawing
-from ml_assets.tasks.classification_plots import calibration_plot, confusion_plot, pr_plot, roc_plot
 from ml_assets.tasks.drawing import as_markdown
 
 if TYPE_CHECKING:
@@ -20,14 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_markdown",
-    "calibration_plot",
     "candidates_plot",
-    "confusion_plot",
     "drift_plot",
     "importance_plot",
     "learning_curve_plot",
-    "pr_plot",
-    "roc_plot",
     "shap_plot",
     "timeline_plot",
     "trials_plot",
@@ -45,11 +40,10 @@ def candidates_plot(
     *,
     metric: str,
     selected: str | None = None,
-    intervals: Mapping[str, tuple[float, float] | None] | None = None,
     target: float | None = None,
     title: str = "Candidates",
 ) -> bytes:
-    """One bar per candidate with its value of `metric` (and interval, low to high); the selected one stands out.
+    """One bar per candidate with its value of `metric`; the selected one stands out.
 
     A candidate without a value (it failed) keeps its place, without a bar. `target` draws the line to be reached.
     """
@@ -58,9 +52,8 @@ def candidates_plot(
     names = list(values)
     canvas, axes = drawing.figure(title, metric, "")
     colors = [drawing.ORANGE if name == selected else drawing.BLUE for name in names]
-    ranges = [(intervals or {}).get(name) for name in names]
     shown = [values[name] for name in names]
-    drawing.bars(axes, names=names, values=shown, colors=colors, absent="no value", ranges=ranges)
+    drawing.bars(axes, names=names, values=shown, colors=colors)
     if target is not None:
         _target(axes, target, f"target {target:g}")
     return drawing.png(canvas)
@@ -71,7 +64,6 @@ def drift_plot(
     *,
     limit: float,
     drifted: Sequence[str] = (),
-    measure: str = "population stability index",
     title: str = "Drift",
 ) -> bytes:
     """The largest effects, one bar per feature, with the limit; drifted features are red, the others green."""
@@ -80,10 +72,10 @@ def drift_plot(
     ranked = sorted(effects, key=lambda name: (-(effects[name] or 0.0), name))
     names = ranked[: drawing.BARS]
     more = f" (largest {drawing.BARS} of {len(ranked)} features)" if len(ranked) > drawing.BARS else ""
-    canvas, axes = drawing.figure(title + more, measure, "")
+    canvas, axes = drawing.figure(title + more, "population stability index", "")
     colors = [drawing.RED if name in drifted else drawing.GREEN for name in names]
     shown = [effects[name] for name in names]
-    drawing.bars(axes, names=names, values=shown, colors=colors, absent="not judged", ranges=[None] * len(names))
+    drawing.bars(axes, names=names, values=shown, colors=colors, absent="not judged")
     _target(axes, limit, f"limit {limit:g}")
     return drawing.png(canvas)
 
@@ -95,13 +87,11 @@ def timeline_plot(
     metric: str,
     expected: float | None = None,
     limit: float | None = None,
-    versions: Sequence[str] | None = None,
     title: str = "Performance over time",
 ) -> bytes:
     """A metric over time, one point per period; periods without a value are gaps.
 
-    `expected` is the value at evaluation (dashed), `limit` the worst that is tolerated (red). With `versions` (one per
-    period), a dotted line marks each change of the model's version.
+    `expected` is the value at evaluation (dashed), `limit` the worst that is tolerated (red).
     """
     if not any(value is not None for value in values):
         return drawing.sorry(title, "no period has a value yet")
@@ -112,10 +102,6 @@ def timeline_plot(
     for level, color, name in ((expected, drawing.QUIET, "at evaluation"), (limit, drawing.RED, "limit")):
         if level is not None:
             axes.axhline(level, color=color, linewidth=1, linestyle="--", label=f"{name} {level:.3g}")
-    for before, after, moment in zip(versions or [], (versions or [])[1:], moments[1:], strict=False):
-        if before != after:
-            axes.axvline(moment, color=drawing.QUIET, linewidth=1, linestyle=":")
-            axes.annotate(f"v{after}", (moment, 1), (3, -9), ("data", "axes fraction"), "offset points", fontsize=7)
     if len(times) == 1:
         axes.set_xlim(moments[0] - timedelta(days=1), moments[0] + timedelta(days=1))
     _dates(axes)

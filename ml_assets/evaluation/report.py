@@ -90,13 +90,9 @@ class EvaluationReport:
                 f"this is not an evaluation report ({error}): give the text that to_json wrote"
             ) from error
 
-    def markdown(self, *, slices: bool = True) -> str:
-        """The report as markdown: a summary, the metrics, the candidates, and the slices unless left out."""
-        return f"{self.summary()}\n\n{self.tables(slices=slices)}\n"
-
-    def tables(self, *, slices: bool = True) -> str:
-        """The metrics, the candidates, and the slices unless left out, as markdown."""
-        parts = [self._metrics(), _records("### Candidates", self.candidates), self._slices() if slices else ""]
+    def tables(self) -> str:
+        """The metrics, the candidates and the slices, as markdown."""
+        parts = [self._metrics(), _records("### Candidates", self.candidates), self._slices()]
         return "\n\n".join(part for part in parts if part)
 
     def summary(self) -> str:

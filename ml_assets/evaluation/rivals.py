@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -13,12 +12,12 @@ import polars as pl
 from ml_assets.development.lifecycle import Plan
 from ml_assets.development.rows import DevelopmentRows
 from ml_assets.development.training import CandidateResult
+from ml_assets.evaluation.fairness import Incumbent, unfair, unseen
 from ml_assets.evaluation.metrics import Answered, EvaluationError, gain_intervals, with_answers
 from ml_assets.evaluation.report import Rival
 
 SIMPLE = ("baseline", "persistence")
 GAIN_RESAMPLES = 100
-MOMENT = "event_timestamp"
 NO_CHAMPION = Rival("champion", note="no champion yet")
 
 
@@ -28,19 +27,6 @@ class Predicts(Protocol):
     @property
     def threshold(self) -> float: ...
     def predict(self, frame: pl.DataFrame) -> np.ndarray: ...
-
-
-class Incumbent(Protocol):
-    """The champion in office: fitted or selected on rows before `fitted_until`, of the training set `data_hash`."""
-
-    @property
-    def version(self) -> str: ...
-    @property
-    def bundle(self) -> Any: ...
-    @property
-    def data_hash(self) -> str: ...
-    @property
-    def fitted_until(self) -> datetime: ...
 
 
 def simple_rival(
@@ -61,17 +47,17 @@ def simple_rival(
 
 
 def champion_rival(
-    ours: Answered, champion: Incumbent | None, plan: Plan, *, data_hash: str, seen: pl.DataFrame | None = None
+    ours: Answered, champion: Incumbent | None, plan: Plan, *, seen: pl.DataFrame | None = None
 ) -> Rival:
     """Return the comparison with the champion in office, or a rival without metrics that says why there is none.
 
-    The rows are those that the champion has not seen: of a random split `seen` has the keys of those that it has.
+    The rows are those that the champion has not seen: of a random split `seen` names those that it has (see `seen_rows`).
     """
     if champion is None:
         return NO_CHAMPION
     name = f"champion {champion.version}"
-    rows = ours if seen is None or champion.data_hash == data_hash else _unseen(ours, seen)
-    if why := unfair(champion, rows, by_time=plan.by_time, data_hash=data_hash, seen=seen):
+    rows = ours if seen is None else ours.take(unseen(ours.frame, seen))
+    if why := unfair(champion, rows.frame, by_time=seen is None):
         return Rival(name, note=f"not compared: {why}")
     bundle: Predicts = champion.bundle
     try:
@@ -81,33 +67,6 @@ def champion_rival(
     found = compared(name, rows, theirs, seed=plan.seed)
     note = "" if len(rows) == len(ours) else f"compared on the {len(rows):,} of {len(ours):,} rows that it has not seen"
     return replace(found, note=note)
-
-
-def unfair(
-    champion: Incumbent, test: Answered, *, by_time: bool, data_hash: str, seen: pl.DataFrame | None = None
-) -> str:
-    """Return why the champion cannot be compared on these rows, or nothing.
-
-    Of the same training set it has seen the same splits. By time, rows from the day on that its own test began are unseen.
-    """
-    if champion.data_hash == data_hash:
-        return ""
-    if not len(test):
-        return "it has seen all of these rows"
-    if not by_time:
-        return (
-            "" if seen is not None else "it was fitted on another random draw of the rows, and has seen some of these"
-        )
-    first = test.frame[MOMENT].dt.truncate("1d").min()
-    if isinstance(first, datetime) and champion.fitted_until <= first:
-        return ""
-    until = champion.fitted_until - timedelta(microseconds=1)
-    return f"it was fitted on rows up to {until:%Y-%m-%d}, and these begin {first!s:.10}"
-
-
-def _unseen(ours: Answered, seen: pl.DataFrame) -> Answered:
-    new = ours.frame.with_row_index("_place").join(seen, on=seen.columns, how="anti")["_place"]
-    return ours.take(new.sort().to_numpy())
 
 
 def _answered(rows: Answered, score: np.ndarray, threshold: float) -> Answered:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_assets.evaluation.metrics import Answered, Interval
-from ml_assets.tasks.classification import confusion, curve, value_of
-from ml_assets.tasks.counting import Confusion
+from ml_assets.tasks.classification import value_of, values_of
+from ml_assets.tasks.counting import Confusion, confusion, curve
 
 PER = 1_000
 RESAMPLES = 200
@@ -49,13 +49,8 @@ def worth(rows: Answered, value: Mapping[str, float], *, currency: str = "", see
     if not value or rows.task.output != "probability" or not len(rows):
         return None
     y, score, share = rows.y, rows.score, PER / len(rows)
-    positives = int((y == 1).sum())
-    negatives = len(y) - positives
     found = curve(y, score)
-    values = [
-        value_of(Confusion(tp, fp, positives - tp, negatives - fp), value)
-        for tp, fp in zip(found.tp.tolist(), found.fp.tolist(), strict=True)
-    ]
+    positives, negatives = found.positives, found.negatives
     each = _each(y, score >= rows.threshold, value)
     generator = np.random.default_rng(seed)
     draws = [each[generator.integers(0, len(each), len(each))].mean() for _ in range(RESAMPLES)]
@@ -68,7 +63,7 @@ def worth(rows: Answered, value: Mapping[str, float], *, currency: str = "", see
         perfect=value_of(Confusion(positives, 0, 0, negatives), value) * share,
         threshold=rows.threshold,
         thresholds=found.thresholds,
-        values=np.array(values) * share,
+        values=values_of(found, value) * share,
         currency=currency,
     )
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
-from ml_assets.evaluation.metrics import evaluate, labelled, reasons, stored_columns
+from ml_assets.evaluation.metrics import evaluate, known_values, labelled, reasons, stored_columns
 from ml_assets.evaluation.report import number, table
 from ml_assets.monitoring.drift import MonitoringError
 from ml_assets.tasks import Task
@@ -257,8 +257,8 @@ def _measure(
     status, note = _status(counts, rows.height, minimum_rows)
     metrics: dict[str, float | None] = dict.fromkeys(task.metric_names)
     if status == "realised":
-        metrics = evaluate(y, score, threshold=threshold, task=task)
-        note = "; ".join(f"{n}: {why}" for n, why in reasons(y, score, threshold=threshold, task=task).items())
+        found = evaluate(y, score, threshold=threshold, task=task)
+        metrics, note = known_values(found), "; ".join(f"{name}: {why}" for name, why in reasons(found).items())
     return PeriodPerformance(
         start=start,
         end=end,

@@ -14,6 +14,7 @@ from ml_assets.development.assets import (
     open_experiment,
     training_set_of,
 )
+from ml_assets.evaluation.assets import seen_by
 from ml_assets.resources.evidence import file
 from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
 
@@ -95,10 +96,12 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         report = _report(experiment)
         office = incumbent(registry, problem.name)
         bundle = load_bundle(Path(built["folder"]), digest=built["digest"])
-        decision = decide(frame, bundle, office, metric, seen=_seen(problem, lake, office))
+        decision = decide(frame, bundle, office, metric, seen=seen_by(office, problem, lake))
+        version, tested = (office.version, office.test_metrics) if office else ("none", {})
         if decision.promote:
             edges = boundaries(frame, by_time=problem.split.by == "time")
-            promote(
+            tested = report.metrics
+            version = promote(
                 registry,
                 problem.name,
                 run_id=experiment.read("challenger")["mlflow_run_id"],
@@ -112,27 +115,16 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                     reason=decision.reason,
                 ),
             )
-            office = incumbent(registry, problem.name)
         return dg.MaterializeResult(
             metadata={
                 "promoted": decision.promote,
                 "reason": decision.reason,
-                "version": office.version if office else "none",
-                **({f"test {name}": value for name, value in office.test_metrics.items()} if office else {}),
+                "version": version,
+                **{f"test {name}": value for name, value in tested.items() if value is not None},
             }
         )
 
     return champion
-
-
-def _seen(problem: "MlProblem", lake: LakeResource, office: Any) -> Any:
-    """Return the keys of the rows that the champion was fitted or selected on, of a random split; None by time."""
-    if office is None or problem.split.by == "time":
-        return None
-    import polars as pl
-
-    known = lake.open().scan_version(keys.problem(problem.name, "training_set"), office.data_hash)
-    return known.filter(pl.col("split") != "test").select(problem.observations.key).unique().collect()
 
 
 def _report(experiment: Any) -> Any:

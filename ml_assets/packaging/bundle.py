@@ -180,11 +180,6 @@ def pinned(names: Sequence[str]) -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
-def requirements_of(result: CandidateResult) -> list[str]:
-    """Return the distributions that scoring with a trained candidate imports."""
-    return list(result.load().requirements)
-
-
 def _installed(name: str) -> importlib.metadata.Distribution | None:
     try:
         return importlib.metadata.distribution(name)

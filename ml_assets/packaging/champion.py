@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_assets.development.tracking import CHAMPION
-from ml_assets.packaging.bundle import Bundle, load_bundle
+from ml_assets.packaging.bundle import Bundle, load_bundle, verify
 
 if TYPE_CHECKING:
     from ml_assets.development.tracking import Tracking
@@ -71,9 +71,9 @@ def promote(
 ) -> str:
     """Register the bundle in `folder` and give it the alias `champion`, in that order; return its version.
 
-    The alias moves in one transaction: until then the old champion is in office. The bundle is verified first.
+    The alias moves in one transaction: until then the old champion is in office. The bytes of the bundle are verified first.
     """
-    load_bundle(folder, digest=digest)
+    verify(folder, digest)
     tags = {**champion_tags, BUNDLE_DIGEST: digest}
     version = tracking.register(problem, run_id, source=str(folder), tags=tags)
     tracking.set_alias(problem, CHAMPION, version)

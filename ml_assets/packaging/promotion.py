@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from ml_assets.evaluation.fairness import unfair, unseen
 from ml_assets.packaging.bundle import Bundle
 from ml_assets.packaging.champion import Champion
 from ml_assets.tasks import Metric
@@ -52,8 +53,8 @@ def decide(
 ) -> Decision:
     """Compare challenger and champion by the metric on test rows that neither has seen. A tie leaves the champion in office.
 
-    By time, that is the test split, unless the champion was fitted on rows up to it. Of a random split `seen` has the keys of the
-    rows that the champion was fitted or selected on, which are left out.
+    By time, that is the test split, unless the champion was fitted on rows of it. Of a random split `seen` names the rows that the
+    champion was fitted or selected on (see `seen_rows`), which are left out.
     """
     test = training_set.filter(pl.col("split") == "test")
     value = _measured(challenger, test, metric)
@@ -63,17 +64,15 @@ def decide(
         return Decision(True, f"the first champion: {metric.name} {value:.4f} on the test split, all gates passed")
     if champion.bundle.digest == challenger.digest:
         return Decision(False, f"version {champion.version} is this very bundle, in office already")
-    edges = boundaries(training_set)
-    if seen is None and champion.fitted_until > edges.fitted_until:
+    rows = test if seen is None else test[unseen(test, seen)]
+    if why := unfair(champion, rows, by_time=seen is None):
         return Decision(
-            False,
-            f"version {champion.version} was fitted on rows up to {champion.fitted_until:%Y-%m-%d}, the test split begins "
-            f"{edges.fitted_until:%Y-%m-%d}: a comparison on it would favour the champion; deliver newer data",
+            False, f"version {champion.version} cannot be compared on the test rows: {why}; deliver newer data"
         )
-    unseen = test if seen is None else test.join(seen, on=seen.columns, how="anti")
-    mine, theirs = (_measured(bundle, unseen, metric) for bundle in (challenger, champion.bundle))
+    mine = value if rows.height == test.height else _measured(challenger, rows, metric)
+    theirs = _measured(champion.bundle, rows, metric)
     if mine is None or theirs is None:
-        both = f"the {unseen.height} test rows that are new to both"
+        both = f"the {rows.height} test rows that are new to both"
         return Decision(False, f"{metric.name} does not apply to challenger ({mine}) and champion ({theirs}) on {both}")
     words = f"{metric.name} on the same test rows: challenger {mine:.4f}, champion {champion.version} {theirs:.4f}"
     return Decision(metric.better(mine, theirs), words)

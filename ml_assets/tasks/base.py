@@ -47,13 +47,13 @@ class Metric:
 
     def compute(self, y: np.ndarray, score: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> float | None:
         """The metric's value, or None when it does not apply to these rows (`why_not` says why)."""
-        outcome = self._outcome(y, score, threshold)
-        return None if isinstance(outcome, str) else outcome
+        found = self.value_or_reason(y, score, threshold)
+        return None if isinstance(found, str) else found
 
     def why_not(self, y: np.ndarray, score: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> str | None:
         """The reason why the metric does not apply to these rows, or None when it does."""
-        outcome = self._outcome(y, score, threshold)
-        return outcome if isinstance(outcome, str) else None
+        found = self.value_or_reason(y, score, threshold)
+        return found if isinstance(found, str) else None
 
     def better(self, one: float, other: float) -> bool:
         """True when `one` is strictly better than `other`; a tie is not better."""
@@ -63,16 +63,17 @@ class Metric:
         """By how much `one` is better than `other`; negative when it is worse."""
         return one - other if self.greater_is_better else other - one
 
-    def _outcome(self, y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
+    def value_or_reason(self, y: np.ndarray, score: np.ndarray, threshold: float = DEFAULT_THRESHOLD) -> float | str:
+        """The metric's value, or the reason why it does not apply to these rows."""
         if len(y) == 0:
             return "no rows"
         if self.needs_both_classes and y.min() == y.max():
             return f"only one class: every label is {y[0]:g}"
         with np.errstate(over="ignore", invalid="ignore"):
-            outcome = self.function(y, score, threshold)
-        if isinstance(outcome, str) or np.isfinite(outcome):
-            return outcome
-        return f"the result is {outcome}: the values are too large for 64-bit numbers"
+            found = self.function(y, score, threshold)
+        if isinstance(found, str) or np.isfinite(found):
+            return found
+        return f"the result is {found}: the values are too large for 64-bit numbers"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Task(ABC):
 
     @abstractmethod
     def expectations(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return what holds for the columns of `answers`: Great Expectations' type and arguments of each."""
+        """Return what holds for the values in the columns of `answers`: Great Expectations' type and arguments of each."""
 
     def choose_threshold(self, y: np.ndarray, score: np.ndarray, value: Mapping[str, float] | None = None) -> float:
         """Return the threshold at which scores become decisions; tasks that decide otherwise ignore it."""

@@ -15,7 +15,6 @@ from ml_assets.tasks import classification_plots
 from ml_assets.tasks.base import DEFAULT_THRESHOLD, Metric, Output, Task, TaskError, known_rows
 from ml_assets.tasks.counting import (
     CALIBRATION_BINS,
-    CalibrationBins,
     Confusion,
     Curve,
     calibration_bins,
@@ -25,21 +24,6 @@ from ml_assets.tasks.counting import (
 
 if TYPE_CHECKING:
     import polars as pl
-
-__all__ = [
-    "METRICS",
-    "OUTCOMES",
-    "TASK",
-    "Binary",
-    "CalibrationBins",
-    "Confusion",
-    "Curve",
-    "calibration_bins",
-    "choose_threshold",
-    "confusion",
-    "curve",
-    "value_of",
-]
 
 
 def _accuracy(y: np.ndarray, score: np.ndarray, threshold: float) -> float | str:
@@ -172,7 +156,7 @@ def choose_threshold(y: np.ndarray, score: np.ndarray, value: Mapping[str, float
     if len(y) == 0 or not (y == 1).any():
         return DEFAULT_THRESHOLD
     found = curve(y, score)
-    worth = _worth(found, value) if value else 2 * found.tp / (found.tp + found.fp + found.positives)
+    worth = values_of(found, value) if value else 2 * found.tp / (found.tp + found.fp + found.positives)
     best = int(np.argmax(worth))
     nothing = value_of(Confusion(0, 0, found.positives, found.negatives), value) if value else 0.0
     if nothing > worth[best]:
@@ -181,7 +165,8 @@ def choose_threshold(y: np.ndarray, score: np.ndarray, value: Mapping[str, float
     return float((found.thresholds[best] + below) / 2)
 
 
-def _worth(found: Curve, value: Mapping[str, float]) -> np.ndarray:
+def values_of(found: Curve, value: Mapping[str, float]) -> np.ndarray:
+    """What decisions are worth together at each threshold of the curve (m,), as `value_of` tells it of one."""
     counts = (found.tp, found.fp, found.positives - found.tp, found.negatives - found.fp)
     return np.sum([rows * value.get(name, 0.0) for name, rows in zip(OUTCOMES, counts, strict=True)], axis=0)
 

@@ -10,14 +10,12 @@ import numpy as np
 
 from ml_assets.tasks import clustering_plots
 from ml_assets.tasks.base import Metric, Output, Task, TaskError
-from ml_assets.tasks.cluster_profile import profile
-from ml_assets.tasks.grouping import NOISE, SAMPLE_ROWS, distances, grouped, silhouettes, stability
+from ml_assets.tasks.grouping import NOISE, SAMPLE_ROWS, distances, grouped, silhouettes
 
 if TYPE_CHECKING:
     import polars as pl
 
 LEAST_VALUES = 2
-__all__ = ["METRICS", "NOISE", "Clustering", "profile", "stability", "task"]
 
 
 def _silhouette(y: np.ndarray, score: np.ndarray, _: float) -> float | str:

@@ -33,7 +33,12 @@ BARS = 15
 def as_markdown(png: bytes, alt: str) -> str:
     """The PNG as a markdown image with the bytes inside (a data URI); `alt` is what a reader without images sees."""
     text = alt.replace("[", "(").replace("]", ")").replace("\n", " ")
-    return f"![{text}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
+    return f"![{text}]({data_uri(png)})"
+
+
+def data_uri(png: bytes) -> str:
+    """The PNG as the source of an image: the bytes are in it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:

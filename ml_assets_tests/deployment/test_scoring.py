@@ -142,6 +142,27 @@ def test_every_task_has_its_answers(model: Model, answers: dict[str, list[Any]])
     assert score(ROWS.clear(), model, version="7", fitted_until=UNTIL, keep=()).schema == found.drop("flight_id").schema
 
 
+NOTHING, NAN, BEYOND = pl.lit(None, pl.Float64), pl.lit(float("nan")), pl.lit(1.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        *[(Classes(), {"score": wrong}) for wrong in (NOTHING, NAN, BEYOND, pl.lit(-0.1))],
+        *[(Classes(), {"prediction": wrong}) for wrong in (pl.lit("other"), pl.lit(None, pl.String))],
+        *[(Minutes(), {name: wrong}) for name in ("score", "prediction") for wrong in (NOTHING, NAN)],
+        *[(Segments(), {"prediction": wrong}) for wrong in (pl.lit(-2), pl.lit(None, pl.Int64))],
+    ],
+)
+def test_a_wrong_answer_of_any_task_is_red(model: Model, changes: dict[str, pl.Expr]) -> None:
+    found = score(ROWS, model, version="7", fitted_until=UNTIL, keep=("flight_id",))
+    spoiled = found.with_columns(
+        pl.when(pl.int_range(pl.len()) == 1).then(v).otherwise(n).alias(n) for n, v in changes.items()
+    )
+    suite = predictions_suite("p/predictions", key=["flight_id"], task=model.task)
+    assert evaluate(found, suite)[""].success and not evaluate(spoiled, suite)[""].success
+
+
 def test_the_probabilities_of_all_classes_are_kept_as_a_list() -> None:
     found = score(ROWS, Classes(), version="7", fitted_until=UNTIL, keep=())
     assert found.schema["scores"] == pl.List(pl.Float64)

@@ -12,6 +12,7 @@ from ml_assets.evaluation.metrics import (
     bootstrap_intervals,
     evaluate,
     gain_intervals,
+    known_values,
     labelled,
     reasons,
     with_answers,
@@ -35,7 +36,8 @@ def test_evaluate_gives_every_metric_in_the_tasks_order() -> None:
 
 def test_what_does_not_apply_is_none_with_a_reason() -> None:
     y, score = np.zeros(5), np.full(5, 0.2)
-    values, why = evaluate(y, score, threshold=0.5, task=TASK), reasons(y, score, threshold=0.5, task=TASK)
+    found = evaluate(y, score, threshold=0.5, task=TASK)
+    values, why = known_values(found), reasons(found)
     assert set(why) == {name for name, value in values.items() if value is None}
     assert set(why) == {"precision", "recall", "f1", "roc_auc", "pr_auc"}
     assert why["precision"] == "no row has a score of at least the threshold 0.5"

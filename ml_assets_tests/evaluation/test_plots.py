@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from ml_assets.evaluation import plots
-from ml_assets.tasks import drawing
 
 GENERATOR = np.random.default_rng(0)
 FEATURES = np.where(GENERATOR.random((2000, 15)) < 0.1, np.nan, GENERATOR.normal(size=(2000, 15)))
@@ -33,14 +32,13 @@ PLOTS: dict[str, Callable[[], bytes]] = {
         {"baseline": 0.6, "xgboost": 0.74, "neural": None},
         metric="roc_auc",
         selected="xgboost",
-        intervals={"xgboost": (0.73, 0.75), "baseline": None},
         target=0.68,
     ),
     "drift": lambda: plots.drift_plot(
         dict(zip(NAMES, [None, *np.linspace(0, 0.4, 39)], strict=True)), limit=0.2, drifted=NAMES[-3:]
     ),
     "timeline": lambda: plots.timeline_plot(
-        WEEKS, [0.74, None, 0.75, *[0.7] * 6], metric="roc_auc", expected=0.74, limit=0.71, versions=list("111112222")
+        WEEKS, [0.74, None, 0.75, *[0.7] * 6], metric="roc_auc", expected=0.74, limit=0.71
     ),
     "timeline of one": lambda: plots.timeline_plot(WEEKS[:1], [0.7], metric="roc_auc"),
     "importance": lambda: plots.importance_plot(
@@ -93,7 +91,3 @@ def test_pyplot_is_not_touched() -> None:
 def test_the_swarm_is_blue_to_red_by_rank() -> None:
     ranks = plots._ranks(np.array([10.0, np.nan, 10.0, -5.0, 1e9]))
     np.testing.assert_array_equal(ranks, [0.5, np.nan, 0.5, 0.125, 0.875])
-
-
-def test_markdown_is_still_found_here() -> None:
-    assert plots.as_markdown is drawing.as_markdown

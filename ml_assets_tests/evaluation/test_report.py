@@ -77,7 +77,7 @@ def test_json_of_something_else_is_refused(text: str) -> None:
 
 
 def test_markdown_says_what_a_person_asks(report: EvaluationReport) -> None:
-    text = report.markdown()
+    text = f"{report.summary()}\n\n{report.tables()}"
     assert "870 rows (52.8% positive)" in text
     assert "Selected: xgboost, best roc_auc." in text
     assert "champion: no champion yet." in text
@@ -86,7 +86,7 @@ def test_markdown_says_what_a_person_asks(report: EvaluationReport) -> None:
     assert f"| roc_auc | {report.metrics['roc_auc']:.4g} |" in text
     assert "| xgboost | 0.83 | yes |" in text
     assert "| origin | EWR |" in text
-    assert "### Slices" not in report.markdown(slices=False)
+    assert "### Slices" in text and "### Slices" not in replace(report, slices=()).tables()
 
 
 def test_rows_without_a_label_are_not_hidden() -> None:
@@ -97,8 +97,8 @@ def test_rows_without_a_label_are_not_hidden() -> None:
 def test_no_rows_is_a_report_that_says_so() -> None:
     empty = make_report(rows(scored_frame()[:30]), problem="p", model_version="1", split="test", made_at=MADE_AT)
     assert set(empty.metrics.values()) == {None}
-    assert "roc_auc does not apply: no rows." in empty.markdown()
-    assert "0 rows (no rows)" in empty.markdown()
+    assert "roc_auc does not apply: no rows." in empty.tables()
+    assert "0 rows (no rows)" in empty.summary()
 
 
 def test_table_escapes_and_aligns() -> None:

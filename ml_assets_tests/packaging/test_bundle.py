@@ -20,7 +20,6 @@ from ml_assets.packaging.bundle import (
     build_bundle,
     load_bundle,
     pinned,
-    requirements_of,
     verify,
 )
 from ml_assets.tasks import TaskError
@@ -195,7 +194,7 @@ def test_requirements_are_exact_and_complete(case: tuple[str, CandidateResult], 
     built(tmp_path / "b", result, kind, requirements=["fsspec"])
     lines = (tmp_path / "b" / "requirements.txt").read_text().splitlines()
     versions = dict(line.split("==") for line in lines)
-    assert list(versions) == sorted(versions) and {*requirements_of(result), "fsspec"} <= set(versions)
+    assert list(versions) == sorted(versions) and {*result.load().requirements, "fsspec"} <= set(versions)
     assert all(importlib.metadata.version(name) == version for name, version in versions.items())
     assert ("scikit-learn" in versions) == (result.name in ("svm", "ensemble")), "only what scoring imports"
     assert "polars-runtime-32" in versions, "with what that needs"

@@ -44,6 +44,7 @@ class FakeBundle:
         self.digest, self.column = digest, column
         self.task: Task = task(kind)
         self.seen: list[int] = []
+        """Rows of each question."""
 
     def predict(self, frame: pl.DataFrame) -> np.ndarray:
         self.seen.append(frame.height)
@@ -150,7 +151,7 @@ def test_a_champion_that_has_seen_the_rows_is_not_compared_on_them() -> None:
     bundle = FakeBundle()
     found = decided(TRAINING_SET, BETTER, champion(bundle, fitted_until=OCTOBER + timedelta(days=1)))
     assert (found.promote, bundle.seen) == (False, [])
-    assert "fitted on rows up to 2013-10-02, the test split begins 2013-10-01" in found.reason
+    assert "fitted on rows up to 2013-10-01, and these begin 2013-10-01" in found.reason
     assert "deliver newer data" in found.reason
 
 
@@ -178,8 +179,14 @@ def test_the_rows_that_are_left_may_change_who_is_better() -> None:
 def test_without_any_row_that_is_new_to_both_nobody_is_promoted() -> None:
     found = decided(KEYED, BETTER, champion(), seen=KEYED.select("key"))
     assert not found.promote
-    assert found.reason == (
-        "roc_auc does not apply to challenger (None) and champion (None) on the 0 test rows that are new to both"
+    assert "it has seen all of these rows; deliver newer data" in found.reason
+
+
+def test_a_metric_that_does_not_apply_to_the_rows_that_are_left_promotes_nobody() -> None:
+    found = decided(KEYED, BETTER, champion(), seen=pl.DataFrame({"key": ["b", "c"]}))
+    assert found == Decision(
+        False,
+        "roc_auc does not apply to challenger (None) and champion (None) on the 2 test rows that are new to both",
     )
 
 

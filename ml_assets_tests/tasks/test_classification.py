@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from ml_assets.tasks.classification import METRICS, calibration_bins, confusion, curve
+from ml_assets.tasks.classification import METRICS
+from ml_assets.tasks.counting import calibration_bins, confusion, curve
 
 METRIC = {metric.name: metric for metric in METRICS}
 SCORES = st.one_of(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]), st.floats(0, 1))  # ties are common

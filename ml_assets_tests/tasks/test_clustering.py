@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.tasks import TaskError, task
-from ml_assets.tasks.clustering import METRICS, NOISE, profile, stability
-from ml_assets.tasks.grouping import SAMPLE_ROWS, centroids, distances, sample, silhouettes
+from ml_assets.tasks.cluster_profile import profile
+from ml_assets.tasks.clustering import METRICS
+from ml_assets.tasks.grouping import NOISE, SAMPLE_ROWS, centroids, distances, sample, silhouettes, stability
 
 METRIC = {metric.name: metric for metric in METRICS}
 CLUSTERING = task("clustering")

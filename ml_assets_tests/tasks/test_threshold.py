@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.tasks import task
-from ml_assets.tasks.classification import choose_threshold, confusion, value_of
+from ml_assets.tasks.classification import choose_threshold, value_of
+from ml_assets.tasks.counting import confusion
 
 TASK = task("classification")
 ROWS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), min_size=1, max_size=40)
