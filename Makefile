@@ -56,10 +56,12 @@ test: setup packages ## run all tests, the quick ones first (ARGS="-k name" for 
 	@$(BIN)/python -m pytest -q -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
 
 packages:
-	@command -v redis-server >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing redis-server, for the tests"; \
-	    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
-	  else echo "redis-server is missing, so the online store is not tested on Redis; on Debian and Ubuntu: sudo apt-get install redis-server" >&2; fi; }
+	@missing=""; command -v redis-server >/dev/null || missing="redis-server"; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $$missing, for the tests"; \
+	    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "$$missing missing: what needs it is not tested; on Debian and Ubuntu: sudo apt-get install $$missing" >&2; fi; fi
 
 check: setup ## lint, format, types, and the rules of the rooms
 	@$(BIN)/ruff check .
