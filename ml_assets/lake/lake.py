@@ -11,6 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from ml_assets.lake.store import Store
 MANIFEST = "manifest.json"
 WHOLE = "_"  # the folder of a table without partitions
 _T = TypeVar("_T")
+Inputs = Mapping[str, str] | Callable[[str], Mapping[str, str]]  # what partitions are made from, and its versions
 MARKER = "_lake.json"  # says: the folder above the tables is a lake
 
 
@@ -69,14 +71,15 @@ class Lake:
     ) -> Manifest:
         """Replace one partition by `frame`, atomically, and return its manifest.
 
-        Writing the same rows with the same verdicts again changes nothing, not even `written_at`: idempotent.
+        Writing the same rows with the same verdicts again changes nothing, not even `written_at`: idempotent. What they
+        were made from this time is noted.
         """
         version = content_hash(frame)
         name = _file_name(version)
         current = self.manifest(table, partition)
         same = current and (current.version, list(current.verdicts)) == (version, list(verdicts))
         if current and same and self.store.exists(self._name(table, partition, name)):
-            return current
+            return self._made_from(current, dict(inputs or {}), code_version)
         data = _parquet(frame)
         self.mark()
         self.store.write(self._name(table, partition, name), data)
@@ -95,6 +98,14 @@ class Lake:
         self.store.write(self._name(table, partition, MANIFEST), manifest.to_json().encode())
         return manifest
 
+    def _made_from(self, current: Manifest, inputs: Mapping[str, str], code_version: str) -> Manifest:
+        """Note what the rows of a partition were made from, when it is not what its manifest says."""
+        if (current.inputs, current.code_version) == (inputs, code_version):
+            return current
+        noted = replace(current, inputs=inputs, code_version=code_version)
+        self.store.write(self._name(current.table, current.partition, MANIFEST), noted.to_json().encode())
+        return noted
+
     def write_partitions(
         self,
         table: str,
@@ -102,11 +113,14 @@ class Lake:
         *,
         by: str,
         written_at: datetime,
-        inputs: Mapping[str, str] | None = None,
+        inputs: Inputs | None = None,
         code_version: str = "",
         verdicts: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ) -> dict[str, Manifest]:
-        """Split `frame` by the String column `by` (not stored) and write each part as the partition of that name."""
+        """Split `frame` by the String column `by` (not stored) and write each part as the partition of that name.
+
+        `inputs` of all of them, or a function from the partition to its own.
+        """
         parts = frame.partition_by(by, as_dict=True, include_key=False, maintain_order=True)
 
         def write(item: tuple[tuple[Any, ...], pl.DataFrame]) -> tuple[str, Manifest]:
@@ -116,7 +130,7 @@ class Lake:
                 item[1],
                 partition=partition,
                 written_at=written_at,
-                inputs=inputs,
+                inputs=inputs(partition) if callable(inputs) else inputs,
                 code_version=code_version,
                 verdicts=(verdicts or {}).get(partition, ()),
             )

@@ -72,6 +72,21 @@ def test_writing_the_same_again_changes_nothing(lake: Lake) -> None:
     assert write(lake, verdicts=[RED]) != first  # the verdict is part of what is written
 
 
+def test_the_same_rows_of_other_origin_keep_their_file_and_time(lake: Lake) -> None:
+    first = write(lake, verdicts=[GREEN], inputs={"landing/f": "1"}, code_version="a")
+    again = write(lake, verdicts=[GREEN], inputs={"landing/f": "2"}, code_version="b", written_at=NOW + timedelta(1))
+    assert (again.inputs, again.code_version) == ({"landing/f": "2"}, "b")
+    assert (again.version, again.files, again.written_at) == (first.version, first.files, first.written_at)
+    assert lake.manifest(TABLE, "2013-01-01") == again
+
+
+def test_each_partition_has_inputs_of_its_own(lake: Lake) -> None:
+    frame = pl.DataFrame({"a": [1, 2], "day": ["2013-01-01", "2013-01-02"]})
+    lake.write_partitions(TABLE, frame, by="day", written_at=NOW, inputs=lambda day: {f"landing/{day}": "1"})
+    inputs = {day: manifest.inputs for day, manifest in lake.manifests(TABLE).items()}
+    assert inputs == {day: {f"landing/{day}": "1"} for day in ("2013-01-01", "2013-01-02")}
+
+
 def test_a_new_version_replaces_the_old_which_stays_for_those_who_hold_it(lake: Lake) -> None:
     old, new = write(lake, ONE), write(lake, TWO)
     assert lake.read(TABLE)["a"].to_list() == [3]
