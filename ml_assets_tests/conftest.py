@@ -9,9 +9,10 @@ from hypothesis import settings
 
 from ml_assets.resources.process import prepare
 
-# Nothing of a person's own environment reaches a test: not their instance, not their lake.
+# Nothing of a person's own environment reaches a test: not their instance, not their lake. A bucket for tests is meant to.
 for _name in [name for name in os.environ if name.startswith(("ML_ASSETS_", "DAGSTER_"))]:
-    del os.environ[_name]
+    if _name != "ML_ASSETS_TEST_BUCKET":
+        del os.environ[_name]
 prepare(os.environ, Path(__file__).parents[1])
 del os.environ["DAGSTER_HOME"]  # a test that needs an instance makes its own
 

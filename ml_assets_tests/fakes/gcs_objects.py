@@ -160,10 +160,14 @@ class Buckets:
             held.blobs[name] = blob
             return blob
 
+    def find(self, bucket: str, name: str) -> Blob | None:
+        """Return the live generation, or None."""
+        with self._lock:
+            return self._bucket(bucket).blobs.get(name)
+
     def get(self, bucket: str, name: str, query: Mapping[str, str] | None = None) -> Blob:
         """Return the live generation. 404 when `generation` asks for another one; preconditions as asked for."""
-        with self._lock:
-            blob = self._bucket(bucket).blobs.get(name)
+        blob = self.find(bucket, name)
         wanted = (query or {}).get("generation")
         if blob is None or (wanted and wanted != str(blob.generation)):
             raise not_found(f"{bucket}/{name}{'#' + wanted if wanted else ''}")

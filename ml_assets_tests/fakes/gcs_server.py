@@ -299,23 +299,12 @@ def _begin(server: GcsServer, request: _Request) -> _Answer:
     properties = request.json()
     name = properties.pop("name", "") or request.query.get("name", "")
     properties.setdefault("contentType", request.headers.get("x-upload-content-type", ""))
-    _precheck(server, request, name)
+    check(server.buckets.find(request.bucket, name), request.query)  # what cannot be finished is not begun
     upload = uuid4().hex
     server.sessions[upload] = _Session(request.bucket, name, properties, request.query)
     again = urlencode({**request.query, "name": name, "upload_id": upload})
     path = f"/upload/storage/v1/b/{quote(request.bucket)}/o"
     return _Answer(200, b"", {"Location": f"{request.base}{path}?{again}", "X-GUploader-UploadID": upload})
-
-
-def _precheck(server: GcsServer, request: _Request, name: str) -> None:
-    """Refuse an upload at its beginning when it could not be finished."""
-    try:
-        held = server.buckets.get(request.bucket, name)
-    except Refused as error:
-        if "bucket" in str(error):
-            raise
-        held = None
-    check(held, request.query)
 
 
 def _resume(server: GcsServer, request: _Request) -> _Answer:
