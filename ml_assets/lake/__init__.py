@@ -5,7 +5,8 @@ Ground room: plain Python, no Dagster. Start with `Lake(url)`.
 
 from ml_assets.lake.lake import Lake, MissingPartitionError, RedPartitionError
 from ml_assets.lake.manifest import DataFile, Live, Manifest, content_hash
-from ml_assets.lake.store import PreconditionFailed, Store, StoredObject
+from ml_assets.lake.objects import PreconditionFailed, StoredObject
+from ml_assets.lake.store import Store
 
 __all__ = [
     "DataFile",

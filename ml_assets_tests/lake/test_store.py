@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from ml_assets.lake import PreconditionFailed, Store
+from ml_assets.lake.remote import RemoteFolder
 
 
 @pytest.fixture(params=["folder", "file URL", "memory URL"])
@@ -134,14 +135,14 @@ def bucket(answer: Callable[..., None]) -> Store:
     """A store at memory:// whose writes go through `answer` first."""
     store = Store(f"memory://{uuid4().hex}")
 
-    class Shaky(type(store._fs)):  # type: ignore[misc]
+    class Shaky(type(store.backend._fs)):  # type: ignore[misc]
         cachable = False
 
         def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: object) -> None:
             answer(super().pipe_file, path, value, mode)
 
     shaky = Shaky()
-    store.__class__ = type("ShakyStore", (Store,), {"_fs": property(lambda self: shaky)})
+    store.backend.__class__ = type("ShakyFolder", (RemoteFolder,), {"_fs": property(lambda self: shaky)})
     return store
 
 
