@@ -36,7 +36,7 @@ class GcsBucket:
         return f"{self._url}/{name}"
 
     def read(self, name: str, generation: str | None) -> bytes:
-        """Return the bytes, compared with the bucket's checksum."""
+        """Return the bytes as they are stored (also those that the bucket would decompress), compared with its checksum."""
         from google.cloud.exceptions import NotFound
 
         try:
@@ -51,10 +51,10 @@ class GcsBucket:
 
         for _ in range(MOST_TRIES - 1):
             try:
-                return bytes(blob.download_as_bytes(checksum="crc32c"))
+                return bytes(blob.download_as_bytes(checksum="crc32c", raw_download=True))
             except DataCorruption:  # on the way: the client repeats everything else itself
                 continue
-        return bytes(blob.download_as_bytes(checksum="crc32c"))
+        return bytes(blob.download_as_bytes(checksum="crc32c", raw_download=True))
 
     def write(self, name: str, data: bytes, only: str | None) -> str:
         """Upload; the bucket refuses bytes that do not arrive whole. An unknown outcome is read back, never deleted."""

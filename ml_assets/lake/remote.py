@@ -19,7 +19,8 @@ S3 = ("s3", "s3a")
 ETAGS = ("etag", "ETag")
 GENERATIONS = (*ETAGS, "mtime", "created")
 MOMENTS = ("updated", "mtime", "LastModified", "created")
-REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+# What S3 says when a condition does not hold; the last when that which is to be replaced is not there.
+REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey")
 _comparing = threading.Lock()
 
 
