@@ -10,9 +10,9 @@ from pydantic import Field
 
 from ml_assets import keys
 from ml_assets.features.online.assets import online_asset
-from ml_assets.resources.code import code_version, load
-from ml_assets.resources.evidence import check_result, check_specs, show
-from ml_assets.resources.partitions import of_run, partitions_of, upstream
+from ml_assets.resources.code import load, tables_version
+from ml_assets.resources.evidence import check_result, check_specs, data_version, show, unchanged
+from ml_assets.resources.partitions import anew, of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOOKBACK = "ml_assets/lookback_days"
 AVAILABILITY, AS_DECLARED = "availability", "History reaches back, and outcomes become known, as the problem declares."
 DECLARATION, FRESHNESS = "declaration", "freshness"
+ROOMS = ("lake", "quality", "preparation", "features")  # whose code decides what a view's table becomes
 COLUMN_SCHEMA, COLUMN_LINEAGE = "dagster/column_schema", "dagster/column_lineage"
 
 
@@ -106,7 +107,6 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
 def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
     """Return `features/<view>`."""
     table = keys.feature_view(view.name)
-    version = code_version(view.compute)
 
     @dg.asset(
         key=table.split("/"),
@@ -117,7 +117,7 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
         kinds={"polars", "feast"},
         tags={"stage": keys.FEATURE_STORE},
         metadata={LOOKBACK: view.lookback_days},
-        code_version=version,
+        code_version=tables_version(view.compute, rooms=ROOMS),
         partitions_def=partitions_of(component.days if view.partitioned else None),
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=_freshness_policy(view),
@@ -126,38 +126,48 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
     def features(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.features.views import compute_view, declaration_verdict, view_suite
-        from ml_assets.preparation.writing import write_checked
+        from ml_assets.features.making import make_view
 
         store, repo, now = lake.open(), feature_store.declared(), clock.open(component.clock).now()
-        partitions = of_run(context) if view.partitioned else None
-        sources = _with_lookback(partitions, view.lookback_days)
-        tables = {read: store.scan(read, sources) for read in (view.source, *view.uses)}
-        frame = compute_view(_compute(view, tables), tables[view.source], time_zone=component.time_zone)
-        declaration = declaration_verdict(view.name, frame, repo.views.get(view.name), entity=view.entity)
-        written = write_checked(
-            store,
-            table,
-            frame,
-            view_suite(table, view.entity, view.expectations),
+        partitions = of_run_or_whole(context, component.days if view.partitioned else None)
+        work = view_recipe(component, view, repo).work(store, partitions, anew=anew(context))
+        tables = {read: work.scan(read) for read in work.recipe.reads}
+        made = make_view(
+            work,
+            view.name,
+            _compute(view, tables),
+            repo.views.get(view.name),
+            entity=view.entity,
+            expectations=view.expectations,
+            time_zone=component.time_zone,
             now=now,
-            partitions=partitions,
-            inputs={read: store.version(read, sources) for read in tables},
-            code_version=version,
-            besides=[declaration],
         )
         fresh, freshness = _freshness(view, store, now=now)
-        page = _page(view, repo, _of(frame, partitions), tables) | {"freshness": fresh}
+        page = _page(view, repo, made.rows, tables) | {"freshness": fresh}
+        manifests = made.written.manifests
         return dg.MaterializeResult(
-            metadata=show(context, table, written.manifests, partitions, page),
+            metadata=show(context, table, manifests, partitions, page) | unchanged(len(work.unchanged)),
             check_results=[
-                check_result(written.verdict, table=table),
-                check_result(declaration, name=DECLARATION, table=table),
+                check_result(made.written.verdict, table=table),
+                check_result(made.declaration, name=DECLARATION, table=table),
                 *freshness,
             ],
+            data_version=data_version(manifests),
         )
 
     return features
+
+
+def view_recipe(component: FeatureViews, view: View, repo: Any) -> Any:
+    """Return the `ml_assets.preparation.recipe.Recipe` of `features/<view>`; Feast's declaration decides its verdict too."""
+    from ml_assets.features.making import feast_declares
+    from ml_assets.preparation.recipe import Recipe
+
+    reads = dict.fromkeys((view.source, *view.uses), view.lookback_days if view.partitioned else None)
+    declared = view.model_dump(exclude={"name", "description", "fresh_within_hours"})
+    declared |= {"time_zone": component.time_zone, "feast": feast_declares(repo.views.get(view.name))}
+    version = tables_version(view.compute, rooms=ROOMS)
+    return Recipe(keys.feature_view(view.name), reads, version, declared)
 
 
 def _check_specs(table: str, view: View) -> list[dg.AssetCheckSpec]:
@@ -245,15 +255,6 @@ def _lineages(view: View, tables: Mapping[str, Any], features: Sequence[str]) ->
     return {read: of(read) for read in tables}
 
 
-def _of(frame: Any, partitions: Sequence[str] | None) -> Any:
-    """Return the rows of the run's own partitions, without those that only the lookback brought."""
-    import polars as pl
-
-    from ml_assets.preparation.writing import PARTITION
-
-    return frame if partitions is None else frame.filter(pl.col(PARTITION).is_in(list(partitions)))
-
-
 def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     """Return `<problem>/training_set`: observations with a known outcome, each with its features as of its moment."""
     table, observed = (keys.problem(problem.name, part) for part in ("training_set", "observations"))
@@ -332,10 +333,3 @@ def with_features(problem: "MlProblem", feature_store: FeatureStoreResource, obs
     if problem.features is None:
         return observations
     return feature_store.historical(problem.features.service, observations, views=problem.features.views, **known)
-
-
-def _with_lookback(partitions: Sequence[str] | None, count: int) -> list[str] | None:
-    if partitions is None:
-        return None
-    wanted = {keys.before(partition, back) for partition in partitions for back in range(count + 1)}
-    return sorted(wanted)

@@ -80,7 +80,7 @@ def declaration_verdict(
     if declared is None:
         note = f"feature view {view!r} is computed here, but Feast does not know it; declare it, or take the asset away"
         return Verdict(suite, success=False, rows=rows, notes=(note,))
-    expected = _expected(declared)
+    expected = declared_columns(declared)
     problems = [*_entity_problems(declared, entity), *_name_problems(schema, expected)]
     names = Expectation("expect_table_columns_to_match_set", {"column_set": list(expected)})
     results = [Result(names, success=not problems, element_count=rows, note=_note(view, problems))]
@@ -91,8 +91,8 @@ def declaration_verdict(
     return Verdict(suite, success=all(result.success for result in results), rows=rows, results=tuple(results))
 
 
-def _expected(declared: CompiledView) -> dict[str, str]:
-    """Return the stored columns with their Feast types."""
+def declared_columns(declared: CompiledView) -> dict[str, str]:
+    """Return the stored columns of a view as Feast declares it, with their Feast types."""
     keys = {declared.declared.keys[key]: dtype for key, dtype in declared.keys.items()}
     times = filter(None, (declared.declared.event_timestamp, declared.declared.created_timestamp))
     features = {feature.column: feature.declared for feature in declared.declared.features}

@@ -74,9 +74,15 @@ def observe(
     else:
         frames = {keys.sql_name(table): _scan(lake, table, partitions) for table in tables[1:]}
         frames[keys.sql_name(tables[0])] = lake.scan(tables[0], partitions, partition_column=PARTITION)
-    by_day = partitions is not None
+    return observe_frames(sql, frames, by_day=partitions is not None, supervised=supervised, label=label)
+
+
+def observe_frames(
+    sql: str, frames: Mapping[str, pl.LazyFrame], *, by_day: bool, supervised: bool = True, label: Label = "binary"
+) -> pl.DataFrame:
+    """Run the query as `observe` does, on frames by their names in SQL; with `by_day` the first table's has `_partition`."""
     frame = observed(sql, frames, by_day=by_day, supervised=supervised, label=label).collect()
-    if partitions is not None:
+    if by_day:
         frame = frame.select(PARTITION, pl.all().exclude(PARTITION))
     _refuse_infinite(frame)
     return _ordered(frame)

@@ -10,9 +10,11 @@ from typing import Any
 import polars as pl
 
 from ml_assets.lake import Lake, Manifest
+from ml_assets.lake.lake import WHOLE, Inputs
 from ml_assets.quality import Suite, Verdict, evaluate, merge
 
 PARTITION = "_partition"
+HOMELESS, NONE = "null", ""  # keys under which rows of no partition, and a frame without rows, are judged
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ def write_checked(
     *,
     now: datetime,
     partitions: Sequence[str] | None = None,
-    inputs: Mapping[str, str] | None = None,
+    inputs: Inputs | None = None,
     code_version: str = "",
     besides: Sequence[Verdict] = (),
     may_be_empty: bool = False,
+    unchanged: Mapping[str, Manifest] | None = None,
 ) -> Written:
     """Evaluate `suite` on `frame` and write it with the verdict.
 
@@ -42,28 +45,50 @@ def write_checked(
     judged and written by itself. Rows of no partition make the verdict red. A partition that had rows and has none any more is
     emptied, which is red unless it `may_be_empty`. A red partition is written too, so that a person can look at it, but readers
     refuse it. `besides` are verdicts about the table as such, such as its schema: stored with every partition, after the
-    suite's, and refused to readers when red.
+    suite's, and refused to readers when red. `inputs` are of all partitions, or a function from a partition to its own.
+    `unchanged` are partitions that need not be written: their stored verdicts count as if they had been.
     """
     how: dict[str, Any] = {"written_at": now, "inputs": inputs, "code_version": code_version}
     if partitions is None:
         verdict, manifest = _write_one(lake, table, frame, suite, None, how, besides)
-        return Written({"_": manifest}, verdict)
+        return Written({WHOLE: manifest}, verdict)
     wanted = frame.filter(pl.col(PARTITION).is_in(list(partitions)) | pl.col(PARTITION).is_null())
     verdicts = evaluate(wanted.lazy(), suite, by=PARTITION)
+    if HOMELESS in verdicts:
+        how["inputs"] = None  # nothing is remembered as made from this: the next run makes it again, and is red again
     told = {partition: _told(verdict, besides) for partition, verdict in verdicts.items()}
     manifests = lake.write_partitions(table, wanted.drop_nulls(PARTITION), by=PARTITION, verdicts=told, **how)
     if may_be_empty:
-        return Written({**manifests, **empty(lake, table, set(partitions) - set(manifests), **how)}, merge(verdicts))
+        manifests |= empty(lake, table, set(partitions) - set(manifests), **how)
     for name in lake.manifests(table, set(partitions) - set(manifests)):
         verdicts[name], manifests[name] = _write_one(lake, table, frame.clear(), suite, name, how, besides)
-    return Written(manifests, merge(verdicts))
+    return _with_unchanged(Written(manifests, merge(verdicts)), verdicts, unchanged or {})
+
+
+def _with_unchanged(written: Written, verdicts: Mapping[str, Verdict], unchanged: Mapping[str, Manifest]) -> Written:
+    """Add the partitions that were not written; where they are, having written no rows is no fault of the whole."""
+    if not unchanged:
+        return written
+    judged = {name: verdict for name, verdict in verdicts.items() if name != NONE} | _stored(unchanged)
+    manifests = {**unchanged, **written.manifests}
+    return Written(dict(sorted(manifests.items())), merge(dict(sorted(judged.items()))))
+
+
+def stored_verdict(manifests: Mapping[str, Manifest], place: int = 0) -> Verdict:
+    """Return the verdict over the partitions as it was stored: the suite's, or at another `place` one of `besides`."""
+    return merge(_stored(manifests, place))
+
+
+def _stored(manifests: Mapping[str, Manifest], place: int = 0) -> dict[str, Verdict]:
+    judged = {name: item for name, item in manifests.items() if item.verdicts}  # what was emptied has none
+    return {name: Verdict.from_dict(item.verdicts[place]) for name, item in judged.items()}
 
 
 def empty(lake: Lake, table: str, partitions: Collection[str], **how: Any) -> dict[str, Manifest]:
     """Take the rows out of those of the partitions that exist; without a verdict, since no rows are what they should have."""
     known = lake.manifests(table, partitions)
     none = {name: lake.read(table, [name], allow_red=True).clear() for name in known}
-    return {name: lake.write(table, rows, partition=name, **how) for name, rows in none.items()}
+    return {name: lake.write(table, rows, partition=name, **_own(how, name)) for name, rows in none.items()}
 
 
 def _write_one(
@@ -77,7 +102,14 @@ def _write_one(
 ) -> tuple[Verdict, Manifest]:
     rows = frame.drop(PARTITION, strict=False)
     verdict = evaluate(rows.lazy(), suite)[""]
-    return verdict, lake.write(table, rows, partition=partition, verdicts=_told(verdict, besides), **how)
+    own = _own(how, partition or WHOLE)
+    return verdict, lake.write(table, rows, partition=partition, verdicts=_told(verdict, besides), **own)
+
+
+def _own(how: Mapping[str, Any], partition: str) -> dict[str, Any]:
+    """Return how one partition is written, with the inputs that are its own."""
+    inputs = how.get("inputs")
+    return {**how, "inputs": inputs(partition) if callable(inputs) else inputs}
 
 
 def _told(verdict: Verdict, besides: Sequence[Verdict]) -> list[dict[str, Any]]:

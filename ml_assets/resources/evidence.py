@@ -70,6 +70,24 @@ def _own(manifest: Any) -> dict[str, Any]:
     return {"dagster/row_count": manifest.rows, "version": manifest.version[:12]}
 
 
+def unchanged(count: int) -> dict[str, Any]:
+    """Return the metadata of a run that found `count` partitions made from the same, and left them as they are."""
+    return {"partitions unchanged": count}
+
+
+def data_version(manifests: Mapping[str, Any]) -> dg.DataVersion:
+    """Return Dagster's version of what the run's manifests describe: unchanged data has the version that it had.
+
+    Dagster (1.13) tags all partitions of a run with the output's one version. A run over many days therefore tells one
+    hash of all their versions: a run over other days tells another, so downstream may look stale without need, and never
+    fresh without reason. Each partition's own version is in its metadata and in its manifest, which decides what is made again.
+    """
+    from ml_assets.lake.lake import combined_version
+
+    versions = [manifest.version for manifest in manifests.values()]
+    return dg.DataVersion((versions[0] if len(versions) == 1 else combined_version(manifests.values()))[:20])
+
+
 def file(path: Any) -> dg.PathMetadataValue:
     """Return a file or folder for the UI, relative to the repository when it lies inside."""
     from pathlib import Path

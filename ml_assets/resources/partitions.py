@@ -7,6 +7,8 @@ import dagster as dg
 
 CLOCK = "ml_assets/clock"
 """Metadata of a problem's observations: whose time says which days there are."""
+ANEW = "ml_assets/anew"
+"""Tag of a run that makes every partition again, also those that were made from the same."""
 
 
 def partitions_of(days: str | None) -> dg.DailyPartitionsDefinition | None:
@@ -46,3 +48,8 @@ def of_run(context: dg.AssetExecutionContext) -> Sequence[str]:
 def of_run_or_whole(context: dg.AssetExecutionContext, days: str | None) -> Sequence[str] | None:
     """Return the same; None, which is the whole table, for what has no days."""
     return of_run(context) if days else None
+
+
+def anew(context: dg.AssetExecutionContext) -> bool:
+    """Tell whether the run was asked to make everything again: tag `ml_assets/anew: "true"`, as the launchpad takes it."""
+    return context.run.tags.get(ANEW) == "true"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_assets.resources.code import code_version, load, rooms_version
+from ml_assets.resources.code import code_version, load, rooms_version, tables_version
 
 HERE = "ml_assets.resources.code.load"
 
@@ -56,3 +56,32 @@ def test_a_version_is_of_all_its_paths() -> None:
 def test_the_version_of_rooms() -> None:
     assert len(rooms_version("lake")) == 12
     assert rooms_version("lake") != rooms_version("lake", "quality")
+
+
+def test_a_version_follows_what_the_file_imports_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    files = {
+        "versioned/__init__.py": "",
+        "versioned/features.py": "from versioned import limits\nimport polars\ndef compute():\n    from .deep.inner import a\n",
+        "versioned/limits.py": "from versioned.deep import NAME\n",
+        "versioned/deep/__init__.py": "NAME = 1\n",
+        "versioned/deep/inner.py": "a = 1\n",
+        "versioned/other.py": "",
+    }
+    (tmp_path / "versioned" / "deep").mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    first, followed = code_version("versioned.features.compute"), []
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}# changed\n")
+        code_version.cache_clear()
+        followed += [name] if code_version("versioned.features.compute") != first else []
+        (tmp_path / name).write_text(text)
+    assert followed == [name for name in files if name not in ("versioned/__init__.py", "versioned/other.py")]
+
+
+def test_the_version_of_a_table_is_of_function_and_rooms() -> None:
+    first = tables_version(HERE, rooms=("lake",))
+    assert len({first, tables_version(HERE, rooms=("quality",)), tables_version(rooms=("lake",))}) == 3
