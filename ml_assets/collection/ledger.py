@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from ml_assets.lake import PreconditionFailed, Store, StoredObject
 
@@ -63,9 +63,9 @@ class Entry:
 class Ledger:
     """The ledger beside the lake at `url`."""
 
-    def __init__(self, url: str) -> None:
-        """Nothing is read before it is asked for."""
-        self._store = Store(url)
+    def __init__(self, url: str, *, client: Any = None) -> None:
+        """Nothing is read before it is asked for. `client` as in `Store`."""
+        self._store = Store(url, client=client)
         self._batches: dict[str, list[Entry]] = {}
 
     def entries(self) -> list[Entry]:

@@ -143,9 +143,14 @@ class GcsBucket:
 def _client(emulator: str) -> Client:
     """Return one client for the whole process, which threads may share; another one when the emulator moves."""
     from google.cloud.storage import Client
+
+    return widened(Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT")))  # objects need none
+
+
+def widened(client: Client) -> Client:
+    """Return the client with as many connections as there are threads that read and write."""
     from requests.adapters import HTTPAdapter
 
-    client = Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT"))  # objects need none
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, HTTPAdapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS))
     return client

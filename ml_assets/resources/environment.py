@@ -1,10 +1,12 @@
 """Where this environment keeps things: defaults below `data/`, each moved by one environment variable."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_assets.resources.places import (
+    BUCKET,
     ClockResource,
     FeatureStoreResource,
     FilesResource,
@@ -38,13 +40,13 @@ def setting(name: str, root: Path) -> str:
 
 
 def resources(root: Path) -> dict[str, Any]:
-    """Return the resources by name."""
-    lake = setting("ML_ASSETS_LAKE", root)
-    return {
-        "lake": LakeResource(url=lake),
-        "landing": LandingResource(
-            url=setting("ML_ASSETS_LANDING", root), quarantine=setting("ML_ASSETS_QUARANTINE", root), lake=lake
-        ),
+    """Return the resources by name; `gcs`, dagster-gcp's `GCSResource`, only where something is on gs://."""
+    lake, landing = setting("ML_ASSETS_LAKE", root), setting("ML_ASSETS_LANDING", root)
+    quarantine = setting("ML_ASSETS_QUARANTINE", root)
+    gcs = _gcs([lake, landing, quarantine])
+    return gcs | {
+        "lake": LakeResource(url=lake, **gcs),
+        "landing": LandingResource(url=landing, quarantine=quarantine, lake=lake, **gcs),
         "feature_store": FeatureStoreResource(repo=setting("ML_ASSETS_FEATURE_REPO", root), lake=lake),
         "tracking": TrackingResource(
             uri=setting("ML_ASSETS_MLFLOW", root), artifacts=setting("ML_ASSETS_MLFLOW_ARTIFACTS", root)
@@ -53,3 +55,12 @@ def resources(root: Path) -> dict[str, Any]:
         "reports": FilesResource(root=setting("ML_ASSETS_REPORTS", root)),
         "clock": ClockResource(replay_file=setting("ML_ASSETS_REPLAY_CLOCK", root)),
     }
+
+
+def _gcs(urls: Sequence[str]) -> dict[str, Any]:
+    """Return the resource of Google Cloud Storage by its name, or nothing: importing dagster-gcp takes a second."""
+    if not any(url.startswith(BUCKET) for url in urls):
+        return {}
+    from dagster_gcp.gcs.resources import GCSResource
+
+    return {"gcs": GCSResource(project=os.environ.get("GOOGLE_CLOUD_PROJECT"))}

@@ -1,30 +1,48 @@
 """Where things live, one resource each. All defaults are embedded; one environment variable moves each to production."""
 
+import os
 from typing import Any
 
 import dagster as dg
 
 from ml_assets.resources.clock import Clock
 
+BUCKET = "gs://"
+_clients: dict[tuple[str | None, str | None], Any] = {}  # of the whole process: a client keeps its connections
+
+
+def _client(gcs, url: str):  # noqa: ANN001, ANN202 - GCSResource | None, and a google.cloud.storage.Client | None
+    """Return the client of dagster-gcp's resource for a gs:// URL, else None: the store makes its own where it needs one."""
+    if gcs is None or not url.startswith(BUCKET):
+        return None
+    from ml_assets.lake.gcs import widened
+
+    key = gcs.project, os.environ.get("STORAGE_EMULATOR_HOST")
+    if key not in _clients:
+        _clients[key] = widened(gcs.get_client())
+    return _clients[key]
+
 
 class LakeResource(dg.ConfigurableResource):
-    """The lake: a folder, `gs://bucket/prefix`, or another fsspec URL."""
+    """The lake: a folder, `gs://bucket/prefix`, or another fsspec URL. `gcs`: a `GCSResource`, whose client is used on gs://."""
 
     url: str
+    gcs: dg.ConfigurableResource | None = None
 
     def open(self):  # noqa: ANN201 - Lake; named in the docstring because importing it here would load Polars
         """Return the `ml_assets.lake.Lake` at `url`."""
         from ml_assets.lake import Lake
 
-        return Lake(self.url)
+        return Lake(self.url, client=_client(self.gcs, self.url))
 
 
 class LandingResource(dg.ConfigurableResource):
-    """The landing zone where files arrive, and the quarantine where bad ones are kept."""
+    """The landing zone where files arrive, and the quarantine where bad ones are kept. `gcs` as in the lake's."""
 
     url: str
     quarantine: str
     lake: str
+    gcs: dg.ConfigurableResource | None = None
 
     def open(self):  # noqa: ANN201 - Landing
         """Return the `ml_assets.collection.collect.Landing` with ledger and lake."""
@@ -32,7 +50,13 @@ class LandingResource(dg.ConfigurableResource):
         from ml_assets.collection.ledger import Ledger
         from ml_assets.lake import Lake, Store
 
-        return Landing(Store(self.url), Lake(self.lake), Ledger(self.lake), Store(self.quarantine))
+        landing, lake, quarantine = (_client(self.gcs, url) for url in (self.url, self.lake, self.quarantine))
+        return Landing(
+            Store(self.url, client=landing),
+            Lake(self.lake, client=lake),
+            Ledger(self.lake, client=lake),
+            Store(self.quarantine, client=quarantine),
+        )
 
 
 class FeatureStoreResource(dg.ConfigurableResource):
