@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 import polars as pl
+
+from ml_assets.lake.verify import AlteredFileError, require_sha256
+
+WHOLE = "_"  # the folder, and so the name, of a table without partitions
+DIGEST, END = '{\n "digest": "', '",'  # before and after the digest, with which a manifest begins
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,15 @@ class Manifest:
         return [verdict for verdict in self.verdicts if not verdict["success"]]
 
     def to_json(self) -> str:
-        """Return the manifest as JSON with sorted keys."""
-        return json.dumps(asdict(self) | {"written_at": self.written_at.isoformat()}, indent=1, sort_keys=True)
+        """Return the manifest as JSON with sorted keys, after a digest of the text that follows it."""
+        rest = json.dumps(asdict(self) | {"written_at": self.written_at.isoformat()}, indent=1, sort_keys=True)[1:]
+        return f"{DIGEST}{hashlib.sha256(rest.encode()).hexdigest()}{END}{rest}"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Manifest:
-        """Read what `to_json` wrote; `ValueError` when a field is missing."""
+    def from_json(cls, text: str | bytes, where: str = "the manifest") -> Manifest:
+        """Read what `to_json` wrote; `AlteredFileError` when a byte of it changed. `where` names it."""
+        raw = _verified(text, where)
         try:
-            raw = json.loads(text)
             return cls(
                 **raw
                 | {
@@ -64,7 +70,7 @@ class Manifest:
                 }
             )
         except (KeyError, TypeError) as error:
-            raise _no_manifest(error) from error
+            raise _no_manifest(where, error) from error
 
 
 @dataclass(frozen=True)
@@ -79,28 +85,53 @@ class Live:
     partition: str | None
     version: str
     rows: int
-    files: tuple[str, ...]
+    files: tuple[DataFile, ...]
     red: tuple[Mapping[str, Any], ...]
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Live:
-        """Read what `Manifest.to_json` wrote; `ValueError` when a field is missing."""
+    def from_json(cls, text: str | bytes, where: str = "the manifest") -> Live:
+        """Read what `Manifest.to_json` wrote, with the same error."""
+        raw = _verified(text, where)
         try:
-            raw = json.loads(text)
             return cls(
                 table=raw["table"],
                 partition=raw["partition"],
                 version=raw["version"],
                 rows=raw["rows"],
-                files=tuple(file["name"] for file in raw["files"]),
+                files=tuple(DataFile(**file) for file in raw["files"]),
                 red=tuple(verdict for verdict in raw["verdicts"] if not verdict["success"]),
             )
         except (KeyError, TypeError) as error:
-            raise _no_manifest(error) from error
+            raise _no_manifest(where, error) from error
 
 
-def _no_manifest(error: Exception) -> ValueError:
-    return ValueError(f"not a manifest: {error}; the lake was written by another version, rebuild it")
+def _verified(text: str | bytes, where: str) -> dict[str, Any]:
+    """Return the fields of a manifest's JSON, without its digest, which must be that of the text after it."""
+    data = text.encode() if isinstance(text, str) else text
+    start, end = len(DIGEST), len(DIGEST) + 64
+    if not data.startswith(DIGEST.encode()) or not data.startswith(END.encode(), end):
+        raise _no_manifest(where, "it does not begin with a digest")
+    require_sha256(data[end + len(END) :], data[start:end].decode("ascii", "replace"), where)
+    fields: dict[str, Any] = json.loads(data)
+    del fields["digest"]
+    return fields
+
+
+def _no_manifest(where: str, why: object) -> AlteredFileError:
+    return AlteredFileError(
+        f"{where} is no manifest: {why}; it is damaged, or of another version: materialize it again"
+    )
+
+
+def combined_version(versions: Iterable[Manifest | Live]) -> str:
+    """Return one hash for a set of partitions: of their tables, names and versions."""
+    return version_of((item.table, item.partition or WHOLE, item.version) for item in versions)
+
+
+def version_of(partitions: Iterable[tuple[str, str, str]]) -> str:
+    """Return the same for triples of table, partition ("_" for a whole table) and version."""
+    lines = sorted(f"{table}/{partition}={version}" for table, partition, version in partitions)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 # As text: NumPy has no integers of 128 bits, which decimals are too.

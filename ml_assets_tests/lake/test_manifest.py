@@ -91,5 +91,5 @@ def test_red_are_the_verdicts_that_failed() -> None:
 
 @pytest.mark.parametrize("text", ["{}", '{"files": []}', "[]"])
 def test_a_manifest_of_another_version_is_named_as_such(text: str) -> None:
-    with pytest.raises(ValueError, match=r"not a manifest.*rebuild"):
+    with pytest.raises(ValueError, match=r"no manifest.*another version: materialize it again"):
         Manifest.from_json(text)
