@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from ml_assets import keys
-from ml_assets.resources.evidence import check_result, check_specs, show
+from ml_assets.resources.evidence import check_result, check_specs, data_version, show
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of
 from ml_assets.resources.places import ClockResource, LakeResource, LandingResource
 
@@ -66,6 +66,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata=show(context, table, manifests, partitions, _files_metadata(done, places, source)),
             check_results=[_contract_check(table, manifests), _files_check(table, places, source)],
+            data_version=data_version(manifests),
         )
 
     return raw

@@ -1,5 +1,6 @@
 """What a materialization shows in the web UI: rows, versions, schema, verdicts, per partition and in total."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,16 +77,21 @@ def unchanged(count: int) -> dict[str, Any]:
 
 
 def data_version(manifests: Mapping[str, Any]) -> dg.DataVersion:
-    """Return Dagster's version of what the run's manifests describe: unchanged data has the version that it had.
+    """Return Dagster's version of what the run's manifests, by partition, describe: unchanged data has the version that it had."""
+    return combined_data_version({name: manifest.version for name, manifest in manifests.items()})
 
-    Dagster (1.13) tags all partitions of a run with the output's one version. A run over many days therefore tells one
-    hash of all their versions: a run over other days tells another, so downstream may look stale without need, and never
-    fresh without reason. Each partition's own version is in its metadata and in its manifest, which decides what is made again.
+
+def combined_data_version(versions: Mapping[str, str]) -> dg.DataVersion:
+    """Return Dagster's version of a run's partitions: that of the one, or a hash of all their names and versions.
+
+    Dagster (1.13) tags all partitions of a run with the output's one version. A partition that a run over many days made
+    has another version after a run over fewer: downstream may look stale without need, and never fresh without reason.
+    Each partition's own version is in its metadata and its manifest, and the manifest decides what is made again.
     """
-    from ml_assets.lake.lake import combined_version
-
-    versions = [manifest.version for manifest in manifests.values()]
-    return dg.DataVersion((versions[0] if len(versions) == 1 else combined_version(manifests.values()))[:20])
+    if len(versions) == 1:
+        return dg.DataVersion(next(iter(versions.values()))[:20])
+    lines = "\n".join(f"{name}={version}" for name, version in sorted(versions.items()))
+    return dg.DataVersion(hashlib.sha256(lines.encode()).hexdigest()[:20])
 
 
 def file(path: Any) -> dg.PathMetadataValue:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
+from ml_assets.resources.evidence import combined_data_version
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource
 
@@ -51,13 +52,18 @@ def online_asset(
     ) -> dg.MaterializeResult:
         from ml_assets.features.online.materialize import materialize
         from ml_assets.features.online.parity import parity
+        from ml_assets.lake.lake import WHOLE
 
-        side, now = feature_store.online(), clock.open(clock_of).now()
+        side, now, partitions = feature_store.online(), clock.open(clock_of).now(), of_run_or_whole(context, days)
         source = side.source(view)
-        done = materialize(source, side.backend, now=now, partitions=of_run_or_whole(context, days))
+        done = materialize(source, side.backend, now=now, partitions=partitions)
         found = parity(source, side.backend, now=now)
         side.backend.tell(view, found.reason())
-        return dg.MaterializeResult(metadata=_told(done), check_results=[_checked(found)])
+        return dg.MaterializeResult(
+            metadata=_told(done),
+            check_results=[_checked(found)],
+            data_version=combined_data_version(side.backend.versions(view, partitions or [WHOLE])),
+        )
 
     return online
 
