@@ -7,6 +7,7 @@ a moment (429, 503, a cut connection), so a write may succeed unheard and be ref
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
@@ -39,12 +40,14 @@ class GcsBucket:
         """Return the bytes as they are stored (also those that the bucket would decompress), compared with its checksum."""
         from google.cloud.exceptions import NotFound
 
-        try:
-            return self._download(self._blob(name, generation=_number(generation, self.path(name))))
-        except NotFound as error:
-            if generation is None:
-                raise FileNotFoundError(f"{self.path(name)} is not there") from error
-            raise lost(self.path(name), generation) from error
+        blob = self._blob(name, generation=_number(generation, self.path(name)))
+        with _told(self.path(name)):
+            try:
+                return self._download(blob)
+            except NotFound as error:
+                if generation is None:
+                    raise FileNotFoundError(f"{self.path(name)} is not there") from error
+                raise lost(self.path(name), generation) from error
 
     def _download(self, blob: Blob) -> bytes:
         from google.cloud.storage.exceptions import DataCorruption
@@ -63,20 +66,21 @@ class GcsBucket:
 
         blob, checksum = self._blob(name), _crc32c(data)
         expected = 0 if only == ABSENT else _number(only, self.path(name))
-        try:
-            blob.upload_from_string(
-                data,
-                content_type="application/octet-stream",
-                if_generation_match=expected,
-                checksum="crc32c",
-                crc32c_checksum_value=checksum,
-            )
-        except (GoogleAPIError, RequestException, OSError) as error:
-            if generation := self._generation_of(name, len(data), checksum):
-                return generation
-            if isinstance(error, PreconditionFailed):
-                raise lost(self.path(name), only) from error
-            raise
+        with _told(self.path(name)):
+            try:
+                blob.upload_from_string(
+                    data,
+                    content_type="application/octet-stream",
+                    if_generation_match=expected,
+                    checksum="crc32c",
+                    crc32c_checksum_value=checksum,
+                )
+            except (GoogleAPIError, RequestException, OSError) as error:
+                if generation := self._generation_of(name, len(data), checksum):
+                    return generation
+                if isinstance(error, PreconditionFailed):
+                    raise lost(self.path(name), only) from error
+                raise
         return str(blob.generation)
 
     def _generation_of(self, name: str, size: int, checksum: str) -> str | None:
@@ -87,32 +91,33 @@ class GcsBucket:
 
     def stat(self, name: str) -> StoredObject | None:
         """Return the object without its bytes, or None."""
-        blob = self._bucket.get_blob(self._key(name))
+        with _told(self.path(name)):
+            blob = self._bucket.get_blob(self._key(name))
         return self._object(blob) if blob else None
 
     def remove(self, name: str) -> None:
         """Remove the object."""
         from google.cloud.exceptions import NotFound
 
-        try:
+        with _told(self.path(name)), contextlib.suppress(NotFound):
             self._blob(name).delete()
-        except NotFound:
-            return
 
     def objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         """Yield the objects below a folder, page by page; the empty objects that stand for folders are left out."""
         offset = self._key(after) if after else None
-        for blob in self._bucket.list_blobs(prefix=self._below(prefix), start_offset=offset, fields=LISTED):
-            found = self._object(blob)
-            if found.name > after and not found.name.endswith("/"):
-                yield found
+        with _told(self.path(prefix)):
+            for blob in self._bucket.list_blobs(prefix=self._below(prefix), start_offset=offset, fields=LISTED):
+                found = self._object(blob)
+                if found.name > after and not found.name.endswith("/"):
+                    yield found
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the folders in a folder."""
         below = self._below(prefix) or ""
-        listing = self._bucket.list_blobs(prefix=below, delimiter="/", fields="prefixes,nextPageToken")
-        for page in listing.pages:
-            yield from (found.removeprefix(below).rstrip("/") for found in page.prefixes)
+        with _told(self.path(prefix)):
+            listing = self._bucket.list_blobs(prefix=below, delimiter="/", fields="prefixes,nextPageToken")
+            for page in listing.pages:
+                yield from (found.removeprefix(below).rstrip("/") for found in page.prefixes)
 
     @cached_property
     def _bucket(self) -> Bucket:
@@ -137,6 +142,21 @@ class GcsBucket:
             modified_at=blob.updated,
             checksum=f"crc32c:{blob.crc32c}",
         )
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Let what the client raises in the end be an `OSError` that names the place, as it is for a folder and other buckets."""
+    from google.api_core.exceptions import GoogleAPIError, NotFound
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption
+
+    try:
+        yield
+    except NotFound as error:  # an object that may be missing was seen to before
+        raise FileNotFoundError(f"{path}: {error.message}") from error
+    except (GoogleAPIError, GoogleAuthError, DataCorruption) as error:
+        raise OSError(f"{path}: {error}") from error
 
 
 @lru_cache

@@ -8,8 +8,6 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import NotFound, RetryError
-from google.cloud.storage.exceptions import DataCorruption
 
 from ml_assets.lake import PreconditionFailed, Store
 from ml_assets_tests.buckets.conftest import BUCKET, Bucket
@@ -191,7 +189,7 @@ def test_a_lost_answer_to_a_removal_is_no_error(strict: tuple[Bucket, GcsServer]
 def test_a_write_that_never_comes_through_is_an_error_and_leaves_nothing(strict: tuple[Bucket, GcsServer]) -> None:
     place, server = strict
     server.faults.append(Fault("503", operation="insert", times=1000))
-    with pytest.raises(RetryError):
+    with pytest.raises(OSError, match="gs://a-bucket/s/a: Timeout"):
         place.store().write("a", b"1")
     server.faults.clear()
     assert place.store().names() == []
@@ -201,7 +199,7 @@ def test_bytes_that_are_not_those_stored_are_refused(strict: tuple[Bucket, GcsSe
     place, server = strict
     place.store().write("a", b"hello")
     server.faults.append(Fault("flipped", operation="download", times=1000))
-    with pytest.raises(DataCorruption, match="a-bucket/o/s%2Fa"):
+    with pytest.raises(OSError, match="gs://a-bucket/s/a: Checksum mismatch"):
         place.store().read("a")
     server.faults[0].times = 1
     assert place.store().read("a") == b"hello"
@@ -228,5 +226,5 @@ def test_a_store_reads_what_another_program_compressed(strict: tuple[Bucket, Gcs
 def test_a_bucket_that_is_not_there_is_named(strict: tuple[Bucket, GcsServer]) -> None:
     store = Store("gs://another-bucket/x")
     for use in (store.names, store.folders, lambda: store.write("a", b"1")):
-        with pytest.raises(NotFound, match="bucket does not exist: another-bucket"):
+        with pytest.raises(FileNotFoundError, match=r"gs://another-bucket/x/.*bucket does not exist: another-bucket"):
             use()
