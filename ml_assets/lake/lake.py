@@ -80,9 +80,10 @@ class Lake:
         another writer replaced the partition meanwhile by something else.
         """
         current, generation = self._current(table, partition)
+        if generation is None:
+            self.mark()
         version = content_hash(frame)
-        known = current if current and current.version == version else self._superseded(table, partition, version)
-        self.mark()
+        known = self._known(table, partition, version, current) if generation else None
         manifest = Manifest(
             table=table,
             partition=partition,
@@ -178,8 +179,10 @@ class Lake:
         """Return the current manifest, or None when the partition was never written."""
         return self._read(Manifest.from_json, self._name(table, partition, MANIFEST))
 
-    def _superseded(self, table: str, partition: str | None, version: str) -> Manifest | None:
-        """Return the manifest of a version that is no longer the current one, or None."""
+    def _known(self, table: str, partition: str | None, version: str, current: Manifest | None) -> Manifest | None:
+        """Return the manifest of a version, which is the current one or was it once, or None."""
+        if current and current.version == version:
+            return current
         try:
             found = self._read(Manifest.from_json, self._name(table, partition, _old_name(version)))
         except AlteredFileError:
@@ -317,8 +320,7 @@ class Lake:
         return self._scan(table, {partition or WHOLE: self._of_version(table, partition, version)}, None)
 
     def _of_version(self, table: str, partition: str | None, version: str) -> Manifest:
-        current = self.manifest(table, partition)
-        found = current if current and current.version == version else self._superseded(table, partition, version)
+        found = self._known(table, partition, version, self.manifest(table, partition))
         if found is None or not all(self.store.exists(self._name(table, partition, item.name)) for item in found.files):
             where = f"{table}/{partition}" if partition else table
             raise MissingPartitionError(
