@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.resources.literal import Text, Texts, text
+from ml_assets.resources.outside import Api, Database
 from ml_assets.resources.scaffolder import ExampleScaffolder
 
 Scalar = str | int | float | bool
@@ -109,6 +110,9 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
         plausible: {temp: [-40, 130]}
     ```
 
+    With `database` or `api` its rows are pulled from there into the landing zone; a pattern such as weather/weather-{day}*
+    takes files of all formats.
+
     Gives the asset `raw/<name>`, and `clean/<name>` when `clean` is declared, each with a blocking check.
     """
 
@@ -117,6 +121,8 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     columns: Columns = Field(description="all columns of the file")
     description: str = Field(default="", description="what one row is, for people")
     owners: Sequence[str] = Field(default=(), description="e-mail addresses, or teams as team:name")
+    database: Database | None = Field(default=None, description="the table that is pulled; default: files only")
+    api: Api | None = Field(default=None, description="the API that is pulled; default: files only")
     days: str | None = Field(
         default=None, description="first and last day, 2013-01-01/2013-12-31, when files are daily"
     )
@@ -171,6 +177,29 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
         yield from self._limits()
         yield from self._dialect()
         yield from self._forms()
+        yield from self._pulled()
+
+    @property
+    def pulled(self) -> Database | Api | None:
+        """Return what the source is pulled from; None when it takes files only, as declared or as the environment says."""
+        found = self.database or self.api
+        return None if found is None or found.off else found
+
+    def _pulled(self) -> Iterator[str]:
+        """Yield what is wrong with what the source is pulled from."""
+        if self.database and self.api:
+            yield "api: there is a database as well; declare one of them"
+        types = {column.name: column.type for column in self.columns}
+        for field, found in {"database": self.database, "api": self.api}.items():
+            if found is None:
+                continue
+            for problem in found.problems(types, partitioned=self.days is not None, days_known=bool(self.day_columns)):
+                yield f"{field}.{problem}"
+            if found.cursor and not self.key:
+                yield f"{field}.cursor needs a key, by which new rows replace old ones; declare the source's key"
+            if self.pattern.find("*") != len(self.pattern) - 1 or self.format:
+                day = "-{day}" if self.days else ""
+                yield f"pattern {self.pattern!r}: end it in *, such as {self.name}/{self.name}{day}*, and declare no format"
 
     def _name(self) -> Iterator[str]:
         """Yield what is wrong with the name, which is part of file, asset and SQL names."""

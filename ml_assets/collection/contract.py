@@ -65,6 +65,10 @@ class SourceContract:
         """Return the folder in the landing zone that belongs to this source."""
         return self.pattern.rsplit("/", 1)[0] if "/" in self.pattern else ""
 
+    def format_of(self, name: str) -> Format:
+        """Return the format of a file: as declared, as the pattern ends, or as the name does where the pattern ends in `*`."""
+        return self.format or format_of(name if self.pattern.endswith("*") else self.pattern)
+
     def day_of(self, name: str) -> str | None:
         """Return the day in a file's name, None for a source without days; `ContractError` when it does not fit."""
         form = re.escape(self.pattern).replace(r"\{day\}", r"(?P<day>[^/]{10})").replace(r"\*", r"[^/]*")
@@ -82,7 +86,7 @@ def parse(data: bytes, contract: SourceContract, *, name: str) -> pl.DataFrame:
     """
     table = open_table(
         decompress(data, name, most=MOST_BYTES),
-        contract.format or format_of(contract.pattern),
+        contract.format_of(name),
         contract.dialect,
         {column.name: column.dtype for column in contract.columns},
     )
