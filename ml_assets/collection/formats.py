@@ -89,6 +89,8 @@ def csv_rows(text: bytes, dialect: Dialect) -> pl.DataFrame:
     what is no CSV.
     """
     text = _with_newlines(text)
+    if len(text) > BLOCK and text.find(b"\n", 0, BLOCK) < 0:
+        raise _unreadable(f"the first line is longer than {BLOCK} bytes")
     header = _header(text, dialect)
     twice = sorted({name for name in header if header.count(name) > 1}) if len(set(header)) < len(header) else []
     if twice:

@@ -21,7 +21,7 @@ from ml_assets.collection.formats import (
     decode,
     line_of,
 )
-from ml_assets.collection.values import IN_JSON, TYPES, days, from_numbers, from_text, moments
+from ml_assets.collection.values import IN_JSON, TYPES, days, from_numbers, from_text, moments, without_nan
 
 LINES_AT_ONCE = 20_000  # JSON lines held as Python objects
 
@@ -93,7 +93,7 @@ class CsvTable(Table):
         """Return the column's text as `dtype`."""
         values = self._frame[name]
         typed = from_text(values, dtype, self._dialect, form=form)
-        return typed, self.misfit(values, typed)
+        return without_nan(typed), self.misfit(values, typed)
 
     def place(self, row: int) -> str:
         """Return the line where the row begins; the header is line 1."""
@@ -235,7 +235,8 @@ class ParquetTable(Table):
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise ContractError(f"columns {twice} appear more than once; rename or drop all but one of each")
-        _bounded(self._file.metadata)
+        _bounded(self._file)
+        _bounded_text(data, self._file)
 
     def column(self, name: str, dtype: str, *, form: str = "") -> tuple[pl.Series, Misfit | None]:
         """Return the column as `dtype`; a column of another kind than declared, and a nested one, are refused."""
@@ -250,7 +251,7 @@ class ParquetTable(Table):
             return self._in_time(name, kind, dtype)
         values = self._values(name, kind)
         typed = from_numbers(values, dtype) if dtype in ("Int64", "Float64") else values.cast(TYPES[dtype])
-        return typed, self.misfit(values, typed)
+        return without_nan(typed), self.misfit(values, typed)
 
     def _in_time(self, name: str, kind: str, dtype: str) -> tuple[pl.Series, Misfit | None]:
         """Return days or times; the zone does not matter: what is stored is UTC, and times without a zone are UTC."""
@@ -328,8 +329,48 @@ def _readable() -> Iterator[None]:
         ) from error
 
 
-def _bounded(metadata: Any) -> None:
-    """Refuse a file that would fill the memory: by what it says of itself, and by eight bytes for each value."""
-    told = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    if max(told, metadata.num_rows * metadata.num_columns * 8) > MOST_BYTES:
+def _bounded(file: Any) -> None:
+    """Refuse a file that would fill the memory: by what it says of itself, and by at least eight bytes for each value."""
+    told = values = 0
+    for number in range(len(file.schema)):
+        parts = _parts(file, number)
+        told += sum(part.total_uncompressed_size for part in parts)
+        values += sum(part.num_values for part in parts) * max(8, file.schema.column(number).length)
+    _refuse_beyond(max(told, values))
+
+
+def _bounded_text(data: bytes, file: Any) -> None:
+    """Refuse text that repeats until it fills the memory: a file of 300 bytes can hold a million long values, all the same.
+
+    It is stored once, in a dictionary, and read so here. Only columns that may be too large at all are looked at.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import parquet
+
+    columns = range(len(file.schema))
+    wide = [file.schema.column(number).path for number in columns if _most_text(_parts(file, number)) > MOST_BYTES]
+    if not wide:
+        return
+    with _readable():
+        table = parquet.ParquetFile(pa.BufferReader(data), read_dictionary=wide).read(columns=wide)
+        total = 0
+        for part in (part for column in table.columns for part in column.chunks if pa.types.is_dictionary(part.type)):
+            lengths = pc.cast(pc.binary_length(part.dictionary), pa.int64())
+            total += pc.sum(lengths.take(part.indices)).as_py() or 0
+    _refuse_beyond(total)
+
+
+def _parts(file: Any, number: int) -> list[Any]:
+    """Return what the file says of one column in each group of rows."""
+    return [file.metadata.row_group(group).column(number) for group in range(file.metadata.num_row_groups)]
+
+
+def _most_text(parts: Sequence[Any]) -> int:
+    """Return how many bytes the texts of a column can have at most: each as long as all that is stored; 0 for other columns."""
+    return sum(part.num_values * part.total_uncompressed_size for part in parts if part.physical_type == "BYTE_ARRAY")
+
+
+def _refuse_beyond(size: int) -> None:
+    if size > MOST_BYTES:
         raise ContractError(f"the file is larger than {MOST_BYTES} bytes decompressed; split it")

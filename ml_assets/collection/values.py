@@ -39,7 +39,7 @@ def from_text(values: pl.Series, dtype: str, dialect: Dialect, *, form: str = ""
     if dtype == "Int64":
         return _whole(values, dialect)
     if dtype == "Float64":
-        return _real(values, dialect)
+        return _finite(_real(values, dialect))
     if dtype == "Boolean":
         return _boolean(values, dialect)
     if dtype == "String":
@@ -92,6 +92,17 @@ def _plain(values: pl.Series, dialect: Dialect) -> pl.Series:
     return values.to_frame().select(text.alias(values.name)).to_series()
 
 
+def _finite(values: pl.Series) -> pl.Series:
+    """Return numbers, null where they are infinite: no measurement is, but an overflow and a division by zero are."""
+    infinite = values.is_infinite()
+    return values.set(infinite, None) if infinite.any() else values
+
+
+def without_nan(values: pl.Series) -> pl.Series:
+    """Return a column with null for NaN, which is how some programs write that there is no value."""
+    return values.fill_nan(None) if values.dtype == pl.Float64 else values
+
+
 def _boolean(values: pl.Series, dialect: Dialect) -> pl.Series:
     words = {word.lower(): True for word in dialect.true_values} | {
         word.lower(): False for word in dialect.false_values
@@ -137,9 +148,9 @@ def _in_calendar(values: pl.Series) -> pl.Series:
 
 
 def from_numbers(values: pl.Series, dtype: str) -> pl.Series:
-    """Return a column of numbers as `Int64`, null where that would not be exact, or as `Float64`."""
+    """Return a column of numbers as `Int64`, null where that would not be exact, or as `Float64`, null where it is infinite."""
     if dtype == "Float64":
-        return values.cast(pl.Float64, strict=False)
+        return _finite(values.cast(pl.Float64, strict=False))
     found = values.cast(pl.Int64, strict=False)
     if values.dtype.is_integer():
         return found
