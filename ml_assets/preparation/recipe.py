@@ -18,8 +18,8 @@ from typing import Any
 import polars as pl
 
 from ml_assets import keys
-from ml_assets.lake import Lake, Live, Manifest
-from ml_assets.lake.lake import WHOLE, combined_version
+from ml_assets.lake import AlteredFileError, Lake, Live, Manifest
+from ml_assets.lake.manifest import WHOLE, combined_version
 from ml_assets.preparation.writing import Written, stored_verdict, write_checked
 from ml_assets.quality import Suite, Verdict
 
@@ -143,21 +143,31 @@ class Work:
 
     def without_unchanged(self) -> Work:
         """Return the work without the partitions that would come out as they are."""
-        there = self.lake.manifests(self.recipe.table, self.names)
-        same = {name: manifest for name, manifest in there.items() if self._same(name, manifest)}
         with ThreadPoolExecutor(8) as pool:  # waiting for the disk or the network
-            whole = list(pool.map(self._has_files, same.values()))
-        unchanged = {name: manifest for (name, manifest), kept in zip(same.items(), whole, strict=True) if kept}
+            found = zip(self.names, pool.map(self._current, self.names), strict=True)
+            unchanged = {name: manifest for name, manifest in found if manifest}
         return Work(self.recipe, self.lake, self.partitions, self.live, unchanged)
+
+    def _current(self, name: str) -> Manifest | None:
+        """Return the manifest of a partition that would come out as it is; None for one that has to be made."""
+        try:
+            manifest = self.lake.manifest(self.recipe.table, None if name == WHOLE else name)
+        except AlteredFileError:  # to be repaired
+            return None
+        return manifest if manifest and self._same(name, manifest) and self._is_whole(manifest) else None
 
     def _same(self, name: str, manifest: Manifest) -> bool:
         """Tell whether a partition was made from the same; what is red, or made from what is red by now, is made again."""
         made = (manifest.code_version, manifest.inputs) == (self.recipe.code_version, self.inputs(name))
         return made and not manifest.red and not any(item.red for item in self._items(name))
 
-    def _has_files(self, manifest: Manifest) -> bool:
+    def _is_whole(self, manifest: Manifest) -> bool:
+        """Tell whether the files are there: byte for byte in a folder; in a bucket, where that means to fetch them, by size."""
+        if self.lake.store.is_local:
+            return self.lake.intact(manifest)
         folder = f"{manifest.table}/{manifest.partition or WHOLE}"
-        return all(self.lake.store.exists(f"{folder}/{file.name}") for file in manifest.files)
+        found = [(self.lake.store.stat(f"{folder}/{file.name}"), file) for file in manifest.files]
+        return all(there and there.size == file.size for there, file in found)
 
     def _items(self, partition: str) -> list[Live]:
         return [item for table in self.recipe.reads for item in self._pinned(table, partition).values()]

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from ml_assets.lake import Lake, Manifest
-from ml_assets.lake.lake import WHOLE, Inputs
+from ml_assets.lake.lake import Inputs
+from ml_assets.lake.manifest import WHOLE
 from ml_assets.quality import Suite, Verdict, evaluate, merge
 
 PARTITION = "_partition"

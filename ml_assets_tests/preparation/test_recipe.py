@@ -111,7 +111,7 @@ def test_a_day_that_comes_late_is_an_input_that_was_missing(lake: Lake, step: Su
     assert step.made == DAYS[4:]
 
 
-@pytest.mark.parametrize("changed", ["code", "declaration", "whole table", "red", "file gone"])
+@pytest.mark.parametrize("changed", ["code", "declaration", "whole table", "red", "file gone", "a byte"])
 def test_what_else_makes_a_day_again(lake: Lake, step: Sums, changed: str) -> None:
     recipe = {"code": sums(code="new"), "declaration": sums(limit=1)}.get(changed)
     if changed == "whole table":
@@ -123,8 +123,12 @@ def test_what_else_makes_a_day_again(lake: Lake, step: Sums, changed: str) -> No
     elif changed == "file gone":
         for manifest in lake.manifests("clean/sums").values():
             Path(lake.url, "clean/sums", manifest.partition or "", manifest.files[0].name).unlink()
+    elif changed == "a byte":
+        for path in Path(lake.url, "clean/sums").glob("*/*.parquet"):
+            path.write_bytes(path.read_bytes()[:-1] + b"!")
     step.run(DAYS[:4], recipe)
     assert step.made == DAYS[:4]
+    assert lake.read("clean/sums", allow_red=True).height == 4  # whatever was broken is whole again
 
 
 def test_what_is_made_from_something_red_is_refused_also_when_it_was_green(lake: Lake, step: Sums) -> None:

@@ -52,7 +52,7 @@ def online_asset(
     ) -> dg.MaterializeResult:
         from ml_assets.features.online.materialize import materialize
         from ml_assets.features.online.parity import parity
-        from ml_assets.lake.lake import WHOLE
+        from ml_assets.lake.manifest import WHOLE
 
         side, now, partitions = feature_store.online(), clock.open(clock_of).now(), of_run_or_whole(context, days)
         source = side.source(view)
