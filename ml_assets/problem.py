@@ -343,6 +343,16 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         group = [self.split.group] if self.split.group else []
         return [*self.observations.key, *(self.features.ignore if self.features else ()), *group]
 
+    @property
+    def declared(self) -> tuple[str, str]:
+        """Return the whole declaration, defaults filled in, as YAML, and 12 hex digits for it."""
+        from hashlib import sha256
+
+        from yaml import safe_dump
+
+        text = safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+        return text, sha256(text.encode()).hexdigest()[:12]
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Merge what each stage makes of the problem."""
         from ml_assets.deployment.assets import predictions_asset

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ml_assets import keys
 from ml_assets.features.online.assets import online_asset
-from ml_assets.resources.code import load, tables_version
+from ml_assets.resources.code import load, rooms_version, tables_version
 from ml_assets.resources.evidence import check_result, check_specs, data_version, show, unchanged
 from ml_assets.resources.partitions import anew, of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 LOOKBACK = "ml_assets/lookback_days"
+AS_KNOWN_AT = "as_known_at"
 AVAILABILITY, AS_DECLARED = "availability", "History reaches back, and outcomes become known, as the problem declares."
 DECLARATION, FRESHNESS = "declaration", "freshness"
 ROOMS = ("lake", "quality", "preparation", "features")  # whose code decides what a view's table becomes
+TRAINING_ROOMS = ("tasks", "preparation", "features")  # and of a training set
 COLUMN_SCHEMA, COLUMN_LINEAGE = "dagster/column_schema", "dagster/column_lineage"
 
 
@@ -279,31 +281,15 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def training_set(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.features.training import SPLIT, counts, refuse_empty_splits, training_rows, training_suite
-        from ml_assets.preparation.observations import model_features
-        from ml_assets.preparation.writing import write_checked
+        from ml_assets.features.training import counts
 
-        store, now, task = lake.open(), clock.open(problem.clock).now(), problem.task.plain()
-        plan = problem.split.plain(problem.seed)
-        rows = training_rows(store.scan(observed), plan, as_known_at=now, supervised=task.supervised)
-        frame = with_features(problem, feature_store, rows.labelled, as_known_at=now)
-        if not plan.by_time:
-            features = model_features(frame.columns, not_features=problem.ignored)
-            frame = frame.with_columns(plan.drawn(frame, features).alias(SPLIT))
-        refuse_empty_splits(frame)
-        written = write_checked(
-            store,
-            table,
-            frame,
-            training_suite(table, frame.schema, key=problem.observations.key, supervised=task.supervised),
-            now=now,
-            inputs={name: store.version(name) for name in (observed, *views)},
-        )
+        store, now = lake.open(), clock.open(problem.clock).now()
+        made, written = write_training_set(problem, store, feature_store, now=now)
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, None)
-            | {f"rows in {name}": count for name, count in counts(frame).items()}
-            | {f"left out, {reason}": count for reason, count in rows.left_out.items()}
-            | {"as_known_at": now.isoformat(), "data_hash": written.manifests["_"].version},
+            | {f"rows in {name}": count for name, count in counts(made.labelled).items()}
+            | {f"left out, {reason}": count for reason, count in made.left_out.items()}
+            | {AS_KNOWN_AT: now.isoformat(), "data_hash": written.manifests["_"].version},
             check_results=[
                 check_result(written.verdict, table=table),
                 *(_availability(problem, store.scan(observed), table) if declared else []),
@@ -312,6 +298,62 @@ def training_set_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return training_set
+
+
+def write_training_set(
+    problem: "MlProblem", store: Any, feature_store: FeatureStoreResource, *, now: datetime
+) -> tuple[Any, Any]:
+    """Make the training set as known now and write it; return the `TrainingRows` with their features, and what was `Written`.
+
+    Its manifest names the snapshots that it was made from, the moment, and the declaration: with these it can be made again. Raises
+    `TrainingSetError` when something else was written meanwhile, three times in a row.
+    """
+    from ml_assets.features.training import pinned, training_suite
+    from ml_assets.preparation.writing import write_checked
+
+    table = keys.problem(problem.name, "training_set")
+    made, snapshots = pinned(
+        store, inputs_of(problem), lambda: training_frame(problem, store, feature_store, as_known_at=now)
+    )
+    suite = training_suite(
+        table, made.labelled.schema, key=problem.observations.key, supervised=problem.task.plain().supervised
+    )
+    told = {AS_KNOWN_AT: now.isoformat(), DECLARATION: problem.declared[1]}
+    written = write_checked(
+        store,
+        table,
+        made.labelled,
+        suite,
+        now=now,
+        inputs=snapshots | told,
+        code_version=rooms_version(*TRAINING_ROOMS),
+    )
+    return made, written
+
+
+def inputs_of(problem: "MlProblem") -> list[str]:
+    """Return the tables that the problem's training set is made from: its observations and feature views."""
+    return [keys.problem(problem.name, "observations"), *(keys.feature_view(view) for view in problem.views)]
+
+
+def training_frame(
+    problem: "MlProblem", store: Any, feature_store: FeatureStoreResource, *, as_known_at: datetime
+) -> Any:
+    """Return the `ml_assets.features.training.TrainingRows` as known at a moment, with features and split."""
+    from dataclasses import replace
+
+    from ml_assets.features.training import SPLIT, refuse_empty_splits, training_rows
+    from ml_assets.preparation.observations import model_features
+
+    plan = problem.split.plain(problem.seed)
+    observed = store.scan(keys.problem(problem.name, "observations"))
+    rows = training_rows(observed, plan, as_known_at=as_known_at, supervised=problem.task.plain().supervised)
+    frame = with_features(problem, feature_store, rows.labelled, as_known_at=as_known_at)
+    if not plan.by_time:
+        features = model_features(frame.columns, not_features=problem.ignored)
+        frame = frame.with_columns(plan.drawn(frame, features).alias(SPLIT))
+    refuse_empty_splits(frame)
+    return replace(rows, labelled=frame)
 
 
 def _availability(problem: "MlProblem", observations: Any, table: str) -> list[dg.AssetCheckResult]:

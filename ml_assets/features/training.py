@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TypeVar
 
 import polars as pl
 
+from ml_assets.lake import Lake
 from ml_assets.preparation import observations as observed
 from ml_assets.preparation.observations import EVENT_TIMESTAMP, LABEL, LABEL_TIMESTAMP
 from ml_assets.preparation.splits import SPLITS, SplitPlan
@@ -15,6 +17,8 @@ from ml_assets.quality import Expectation, Suite, suite_for
 
 SPLIT = "split"
 GAP = "in the gap before the next split"
+ATTEMPTS = 3  # to read tables of one moment
+T = TypeVar("T")
 
 
 class TrainingSetError(ValueError):
@@ -89,6 +93,19 @@ def training_rows(
     inside = observations.filter(windows.expression(EVENT_TIMESTAMP).is_not_null())
     left_out = _left_out(inside, as_known_at) if supervised else {}
     return TrainingRows(kept, left_out | {GAP: split.height - kept.height})
+
+
+def pinned(lake: Lake, tables: Sequence[str], make: Callable[[], T]) -> tuple[T, dict[str, str]]:
+    """Return what `make` made of the lake's tables, and by table the snapshot of exactly what it was made from.
+
+    It is made again when one of them was written meanwhile; `TrainingSetError` after three times.
+    """
+    for _ in range(ATTEMPTS):
+        snapshots = {table: lake.snapshot(table) for table in tables}
+        made = make()
+        if snapshots == {table: lake.version(table) for table in tables}:
+            return made, snapshots
+    raise TrainingSetError(f"one of {list(tables)} was written while it was read, {ATTEMPTS} times; run it again")
 
 
 def refuse_empty_splits(frame: pl.DataFrame) -> None:
