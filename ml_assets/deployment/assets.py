@@ -1,12 +1,13 @@
 """Stage 7 in Dagster: the champion's predictions, day by day."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import check_result, check_specs, nothing_asked, show
+from ml_assets.resources.evidence import check_result, check_specs, data_version, nothing_asked, show
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
@@ -50,14 +51,13 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
         store, partitions, now = lake.open(), of_run_or_whole(context, problem.days), clock.open(problem.clock).now()
         may_be_empty = not problem.observations.every_day
-        asked = partitions
-        if partitions and may_be_empty:
-            asked = [day for day, manifest in store.manifests(observed, partitions).items() if manifest.rows]
-            if not asked:
-                empty(store, table, partitions, written_at=now)
-                return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
-        by_day = {"partition_column": PARTITION} if problem.days else {}
-        observations = store.read(observed, asked, **by_day)
+        there = store.live(observed, partitions)
+        asked = {day: item for day, item in there.items() if item.rows or not may_be_empty}
+        if partitions and may_be_empty and not asked:
+            empty(store, table, partitions, written_at=now)
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
+        by_day = PARTITION if problem.days else None
+        observations = store.scan(observed, partitions, live=asked, partition_column=by_day).collect()
         champion = in_office(tracking.open(), problem.name)
         frame = observations.select(without_outcome(observations.columns))
         if problem.features:
@@ -77,7 +77,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             now=now,
             partitions=partitions,
             may_be_empty=may_be_empty,
-            inputs={observed: store.version(observed, asked), "champion": champion.version},
+            inputs=lambda day: {**_made_from(observed, there, day), "champion": champion.version},
         )
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, partitions)
@@ -87,9 +87,16 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 **_mean_score(scored),
             },
             check_results=[check_result(written.verdict, table=table)],
+            data_version=data_version(written.manifests),
         )
 
     return predictions
+
+
+def _made_from(observed: str, there: Mapping[str, Any], day: str) -> dict[str, str]:
+    """Return the observations behind a day's predictions with their version, as a manifest names them."""
+    name = f"{observed}/{day}" if there[day].partition else observed
+    return {name: there[day].version}
 
 
 def _mean_score(scored: Any) -> dict[str, float]:
