@@ -53,6 +53,7 @@ class Column(dg.Model, dg.Resolvable):
     format: str | None = Field(
         default=None, description="how text writes days or times, as in strftime: %d.%m.%Y; default: ISO 8601"
     )
+    future: bool = Field(default=True, description="whether days and times may lie after the moment of collecting")
     unit: str = Field(default="", description="of the values, such as EUR or min")
     description: str = Field(default="", description="what the column says, for people")
     personal: bool = Field(default=False, description="personal data")
@@ -236,6 +237,8 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
             if len(limits) != 2 or limits[0] > limits[1]:
                 yield f"clean.plausible {name}: {list(limits)} is no range; write [lowest, highest]"
         for column in self.columns:
+            if not column.future and column.type not in ("Date", "Datetime"):
+                yield f"column {column.name}: future is for Date and Datetime; remove it"
             if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
                 yield f"column {column.name}: minimum {column.minimum:g} is above maximum {column.maximum:g}; swap them"
 
@@ -289,7 +292,10 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
             for column in self.columns
         ]
         forms = {column.name: column.format for column in self.columns if column.format}
-        return SourceContract(columns=columns, forms=forms, **{name: getattr(self, name) for name in READING})
+        past = [column.name for column in self.columns if not column.future]
+        return SourceContract(
+            columns=columns, forms=forms, past=past, **{name: getattr(self, name) for name in READING}
+        )
 
 
 def _is_encoding(name: str) -> bool:

@@ -80,6 +80,10 @@ def formed(form: str, kind: str = "Date") -> dict[str, str]:
             },
             "column x: minimum 2 is above maximum 1; swap them",
         ),
+        (
+            {"columns": [*EXAMPLE["attributes"]["columns"], {"name": "x", "type": "Int64", "future": False}]},
+            "column x: future is for Date and Datetime; remove it",
+        ),
         ({"separator": ""}, "separator '', quote '\"': write one character that is not the quote"),
         ({"separator": '"'}, "write one character that is not the quote"),
         ({"separator": "||"}, r"separator '\|\|': write one plain character"),

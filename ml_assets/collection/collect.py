@@ -15,7 +15,15 @@ from datetime import datetime
 import polars as pl
 
 from ml_assets import keys
-from ml_assets.collection.contract import LANDED_AT, ContractError, SourceContract, check_day, check_expected, parse
+from ml_assets.collection.contract import (
+    LANDED_AT,
+    ContractError,
+    SourceContract,
+    check_day,
+    check_expected,
+    check_past,
+    parse,
+)
 from ml_assets.collection.ledger import Entry, Ledger, Status
 from ml_assets.lake import Lake, Manifest, Store, StoredObject
 from ml_assets.quality import Verdict, evaluate
@@ -125,6 +133,7 @@ def _read(item: StoredObject, contract: SourceContract, places: Landing, now: da
         check_expected(day, contract, now=now)
         rows = parse(data, contract, name=item.name)
         check_day(rows, contract, day)
+        check_past(rows, contract, now=now)
     except ContractError as error:
         return replace(delivery, reason=str(error))
     return replace(delivery, rows=rows)

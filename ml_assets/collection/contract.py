@@ -30,6 +30,7 @@ class SourceContract:
     `days` is the interval of days that are expected, `2013-01-01/2013-12-31`, or open-ended, `2013-01-01/`.
     `day_columns` name the year, month and day columns whose values must agree with the file's day.
     `format` is that of the files; None: as the pattern ends. From `null_values` to `false_values` they are as in `Dialect`.
+    `past` are columns of days and times that say what has happened: none may lie after the moment of collecting.
     `forms` tell for columns of days and times how text writes them (`strftime`); the others are ISO 8601.
     """
 
@@ -49,6 +50,7 @@ class SourceContract:
     true_values: Sequence[str] = Dialect.true_values
     false_values: Sequence[str] = Dialect.false_values
     forms: Mapping[str, str] = field(default_factory=dict)
+    past: Sequence[str] = ()
 
     @property
     def dialect(self) -> Dialect:
@@ -109,6 +111,22 @@ def check_day(frame: pl.DataFrame, contract: SourceContract, day: str | None) ->
         raise ContractError(
             f"{strangers.height} rows are of another day than {day}, such as {found}; split them by day"
         )
+
+
+def check_past(frame: pl.DataFrame, contract: SourceContract, *, now: datetime) -> None:
+    """Raise `ContractError` when a column that says what has happened holds a day or time after `now`."""
+    for column in contract.columns:
+        if column.name not in contract.past:
+            continue
+        values = frame[column.name]
+        future = (values > (now.date() if column.dtype == "Date" else now)).fill_null(value=False)
+        if future.any():
+            row = int(future.arg_true()[0])
+            such = "" if column.personal else f", such as {values[row]:%Y-%m-%d %H:%M}"
+            raise ContractError(
+                f"column {column.name}: {future.sum()} values are in the future (now is {now:%Y-%m-%d %H:%M}){such}; "
+                f"the first is in row {row + 1}; correct them, or allow a `future` in the column's declaration"
+            )
 
 
 def check_expected(day: str | None, contract: SourceContract, *, now: datetime) -> None:
