@@ -17,7 +17,8 @@ from ml_assets.lake.objects import ABSENT, StoredObject, lost, safe
 S3 = ("s3", "s3a")
 # What file systems call an object's version and the time of its last change, the most exact first.
 ETAGS = ("etag", "ETag")
-GENERATIONS = (*ETAGS, "mtime", "created")
+GENERATIONS = ("mtime", "created")
+SINCE = "@"  # between ETag and time in a generation: equal bytes that come back later have the same ETag
 MOMENTS = ("updated", "mtime", "LastModified", "created")
 # What S3 says when a condition does not hold; the last when that which is to be replaced is not there.
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey")
@@ -69,7 +70,7 @@ class RemoteFolder:
             if not self._holds(name, data):
                 raise (lost(self.path(name), only) if _refused(error) else error) from error
             answer = None
-        return _etag(answer) or self._generation(name)
+        return self._written(name, _etag(answer))
 
     def _put(self, name: str, data: bytes, only: str | None) -> Any:
         path = self._remote(name)
@@ -78,7 +79,7 @@ class RemoteFolder:
         if only == ABSENT:
             return self._fs.pipe_file(path, data, mode="create")
         if self._scheme in S3:
-            return self._fs.pipe_file(path, data, IfMatch=only)
+            return self._fs.pipe_file(path, data, IfMatch=only.partition(SINCE)[0])
         with _comparing:
             self._require(name, only)
             return self._fs.pipe_file(path, data)
@@ -87,9 +88,12 @@ class RemoteFolder:
         found = self.stat(name)
         return bool(found) and hashlib.sha256(self.read(name, None)).digest() == hashlib.sha256(data).digest()
 
-    def _generation(self, name: str) -> str:
+    def _written(self, name: str, etag: str) -> str:
+        """Return the generation of what was just written; one that is there no more when another writer was next."""
         found = self.stat(name)
-        return found.generation if found else ""
+        if found and (not etag or found.checksum == f"etag:{etag}"):
+            return found.generation
+        return f"{etag}{SINCE}"
 
     def stat(self, name: str) -> StoredObject | None:
         """Return the object without its bytes, or None."""
@@ -139,12 +143,13 @@ def _refused(error: BaseException) -> bool:
 
 
 def _object(name: str, info: Mapping[str, Any]) -> StoredObject:
-    etag = _first(info, *ETAGS)
+    etag, modified_at = _first(info, *ETAGS), _moment(_first(info, *MOMENTS))
+    since = f"{etag}{SINCE}{modified_at:%Y-%m-%dT%H:%M:%S}"
     return StoredObject(
         name=name,
         size=int(info["size"]),
-        generation=str(_first(info, *GENERATIONS)),
-        modified_at=_moment(_first(info, *MOMENTS)),
+        generation=since if etag else str(_first(info, *GENERATIONS)),
+        modified_at=modified_at,
         checksum=f"etag:{etag}" if etag else "",
     )
 
