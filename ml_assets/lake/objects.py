@@ -18,8 +18,8 @@ class PreconditionFailed(ValueError):
 class StoredObject:
     """One object as listed.
 
-    `generation` changes with every overwrite: a bucket's generation number, an ETag with the second
-    of its upload, or time, size and inode in a folder. `checksum` is the store's own: `crc32c:<base64>` on gs://, `etag:…` on s3://, "" in a folder.
+    `generation` changes with every overwrite: a bucket's generation number, an ETag with the second of its upload, or time,
+    size and inode in a folder. `checksum` is the store's own: `crc32c:<base64>` on gs://, `etag:…` on s3://, "" in a folder.
     """
 
     name: str
