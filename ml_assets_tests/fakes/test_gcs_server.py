@@ -185,3 +185,27 @@ def test_a_lost_answer_has_happened(server: GcsServer, bucket: storage.Bucket) -
     server.faults.append(Fault("refused", operation="insert"))
     put(bucket, "b", if_generation_match=0)
     assert [item.status for item in server.asked("insert")] == [0, 412, 0, 200]
+
+
+def test_gcsfs_speaks_to_it(server: GcsServer) -> None:
+    """DVC's remote goes through gcsfs, whose requests differ from those of google's client."""
+    import gcsfs
+
+    files = gcsfs.GCSFileSystem(skip_instance_cache=True, use_listings_cache=False)
+    files.pipe_file(f"{BUCKET}/d/a b", b"one\r\n", mode="create")
+    with pytest.raises(FileExistsError):
+        files.pipe_file(f"{BUCKET}/d/a b", b"two", mode="create")
+    old = files.info(f"{BUCKET}/d/a b")["generation"]
+    assert files.cat_file(f"{BUCKET}/d/a b", start=1, end=3) == b"ne"
+    files.pipe_file(f"{BUCKET}/d/a b", b"two")
+    assert files.cat_file(f"{BUCKET}/d/a b") == b"two"
+    with pytest.raises(FileNotFoundError):
+        files.cat_file(f"{BUCKET}/d/a b", generation=old)
+    with files.open(f"{BUCKET}/d/big", "wb", block_size=262_144) as target:
+        target.write(bytes(6_000_000))
+    files.cp_file(f"{BUCKET}/d/big", f"{BUCKET}/e/big")
+    assert files.find(BUCKET) == [f"{BUCKET}/d/a b", f"{BUCKET}/d/big", f"{BUCKET}/e/big"]
+    assert (files.ls(BUCKET), files.du(f"{BUCKET}/e")) == ([f"{BUCKET}/d", f"{BUCKET}/e"], 6_000_000)
+    files.rm(f"{BUCKET}/d", recursive=True)
+    assert files.find(BUCKET) == [f"{BUCKET}/e/big"]
+    assert {item.status for item in server.log} <= {200, 204, 206, 308, 404, 412}
