@@ -1,30 +1,45 @@
 """The ledger of files: what landed, what became of it, and why. Append-only, on the same URL as the lake.
 
 Events are written in numbered batches (`_ledger/00000007.jsonl`), each created only when absent: two writers race for
-a number, one wins, the other reads the winner's batch and takes the next. The state is the fold of all events.
+a number, one wins, the other reads the winner's batch and decides again. The state is the fold of all events. After
+every `FOLD_EVERY` batches the state itself is written beside them (`_folded/00000064.jsonl.gz`), so that a reader who
+comes anew begins there; it can be made again from the batches, and one that is damaged is left aside.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import sys
+import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from ml_assets.lake import PreconditionFailed, Store, StoredObject
+from ml_assets.lake.verify import AlteredFileError, require_sha256
 
-Status = Literal["ingested", "quarantined", "superseded", "duplicate"]
-STATUSES: tuple[Status, ...] = ("ingested", "quarantined", "superseded", "duplicate")
+Status = Literal["ingested", "quarantined", "superseded", "duplicate", "discarded", "gone"]
+STATUSES: tuple[Status, ...] = ("ingested", "quarantined", "superseded", "duplicate", "discarded", "gone")
+SELDOM: tuple[Status, ...] = ("discarded", "gone")  # counted only when there are some
 HOLDING: tuple[Status, ...] = ("ingested", "duplicate")  # the delivery's bytes are in
 FOLDER = "_ledger"
+FOLDED = "_folded"
+FOLD_EVERY = 64  # batches
 MOST_TRIES = 100
+DIGEST = b'{"digest": "'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One decision about one generation of one file."""
+    """One decision about one generation of one file.
+
+    `checksum` is the store's own, `version` that of the raw partition that was written from it, and `note` says how the
+    file differs from the contract when it was accepted nevertheless.
+    """
 
     source: str
     name: str
@@ -36,6 +51,9 @@ class Entry:
     reason: str
     landed_at: datetime
     decided_at: datetime
+    checksum: str = ""
+    version: str = ""
+    note: str = ""
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -53,11 +71,12 @@ class Entry:
         return json.dumps(asdict(self) | times, sort_keys=True)
 
     @classmethod
-    def from_json(cls, line: str) -> Entry:
+    def from_json(cls, line: str | bytes) -> Entry:
         """Read what `to_json` wrote."""
         raw = json.loads(line)
         times = {name: datetime.fromisoformat(raw[name]) for name in ("landed_at", "decided_at")}
-        return cls(**raw | times)
+        shared = {name: sys.intern(raw[name]) for name in ("source", "status", "reason")}
+        return cls(**raw | times | shared)
 
 
 class Ledger:
@@ -66,28 +85,34 @@ class Ledger:
     def __init__(self, url: str, *, client: Any = None) -> None:
         """Nothing is read before it is asked for. `client` as in `Store`."""
         self._store = Store(url, client=client)
-        self._batches: dict[str, list[Entry]] = {}
+        self._state: dict[tuple[str, str], Entry] = {}
+        self._next = self._folded = 0
 
     def entries(self) -> list[Entry]:
         """Return the latest entry of every delivery, in the order in which deliveries were first decided."""
-        state: dict[tuple[str, str], Entry] = {}
-        for entry in self._events():
-            state[entry.identity] = entry
-        return list(state.values())
+        return list(self._now().values())
+
+    def position(self) -> int:
+        """Return how many batches have been read so far, with those that came by now: where `append` goes on."""
+        self._now()
+        return self._next
 
     def counts(self) -> dict[str, int]:
-        """Return the number of deliveries by status; every status is there, with 0 when it has none."""
+        """Return the number of deliveries by status, with 0 when it has none; the seldom ones only when there are some."""
         found = Counter(entry.status for entry in self.entries())
-        return {status: found[status] for status in STATUSES}
+        return {status: found[status] for status in STATUSES if found[status] or status not in SELDOM}
 
     def unseen(self, listed: Iterable[StoredObject]) -> list[StoredObject]:
-        """Return the listed objects on which no decision has been made: new names, and new generations of old ones."""
-        known = {entry.identity for entry in self.entries()}
-        return [item for item in listed if (item.name, item.generation) not in known]
+        """Return the listed objects on which no decision has been made: new names, and new generations of old ones.
+
+        One that was gone when it was to be read, and is there, has not been decided.
+        """
+        state = self._now()
+        return [item for item in listed if _open(state.get((item.name, generation_of(item))))]
 
     def live(self, source: str) -> dict[str | None, Entry]:
         """Return the ingested delivery behind each partition of a source."""
-        return _live(self.entries(), source)
+        return _live(self._now().values(), source)
 
     def confirmed(self, source: str) -> dict[str | None, tuple[datetime, str]]:
         """Return when, and under which name, the bytes behind each partition last arrived: duplicates confirm them."""
@@ -100,29 +125,83 @@ class Ledger:
                 found[entry.partition] = max(found.get(entry.partition, entry.arrival), entry.arrival)
         return found
 
-    def append(self, entries: Iterable[Entry]) -> None:
-        """Add decisions, all or none. A later decision about the same delivery replaces the earlier one."""
-        lines = "\n".join(entry.to_json() for entry in entries)
+    def append(self, entries: Iterable[Entry], *, at: int | None = None) -> None:
+        """Add decisions, all or none. A later decision about the same delivery replaces the earlier one.
+
+        `at` is the position at which the decisions were made: `PreconditionFailed` when the ledger has gone on since.
+        """
+        lines = "\n".join(entry.to_json() for entry in entries).encode()
         if not lines:
             return
-        first = len(self._names())
-        for number in range(first, first + MOST_TRIES):
+        first = self.position() if at is None else at
+        for number in range(first, first + (MOST_TRIES if at is None else 1)):
             try:
-                self._store.write(f"{FOLDER}/{number:08d}.jsonl", lines.encode(), expect="absent")
-                return
+                self._store.write(f"{FOLDER}/{number:08d}.jsonl", _sealed(lines), expect="absent")
             except PreconditionFailed:
                 continue
-        raise PreconditionFailed(f"the ledger at {self._store.url} changed {MOST_TRIES} times while writing; try again")
+            if number - self._folded >= FOLD_EVERY:
+                self._fold()
+            return
+        times = f"{MOST_TRIES} times" if at is None else "since it was read,"
+        raise PreconditionFailed(f"the ledger at {self._store.url} changed {times} while writing; try again")
+
+    def _now(self) -> dict[tuple[str, str], Entry]:
+        """Return the latest entries, after reading what is new; batches never change."""
+        if not self._next:
+            self._begin()
+        for name in self._names():
+            where = self._store.path(name)
+            self._state |= {entry.identity: entry for entry in _entries(self._store.read(name), where)}
+            self._next += 1
+        return self._state
 
     def _names(self) -> list[str]:
-        return self._store.names(FOLDER)
+        """Return the batches that have not been read."""
+        return self._store.names(FOLDER, after=f"{FOLDER}/{self._next - 1:08d}.jsonl" if self._next else "")
 
-    def _events(self) -> Iterable[Entry]:
-        for name in self._names():
-            if name not in self._batches:  # batches never change
-                self._batches[name] = [Entry.from_json(line) for line in self._store.read(name).decode().splitlines()]
-            yield from self._batches[name]
+    def _begin(self) -> None:
+        """Begin with the newest state that is whole."""
+        for name in reversed(self._store.names(FOLDED)):
+            try:
+                data = gzip.decompress(self._store.read(name))
+                self._state = {entry.identity: entry for entry in _entries(data, self._store.path(name))}
+            except (AlteredFileError, OSError, EOFError, zlib.error):
+                continue
+            self._next = self._folded = int(name.removeprefix(f"{FOLDED}/").split(".")[0])
+            return
+
+    def _fold(self) -> None:
+        """Write the state; who is first at a number writes the same as everybody else would."""
+        lines = "\n".join(entry.to_json() for entry in self._now().values()).encode()
+        data = gzip.compress(_sealed(lines), compresslevel=1, mtime=0)
+        self._store.write(f"{FOLDED}/{self._next:08d}.jsonl.gz", data)
+        self._folded = self._next
+
+
+def generation_of(item: StoredObject) -> str:
+    """Return what tells one delivery under a name from the next: on s3:// equal bytes have one ETag, so the time as well."""
+    return f"{item.generation} {item.modified_at.isoformat()}" if item.checksum.startswith("etag:") else item.generation
+
+
+def _open(entry: Entry | None) -> bool:
+    return entry is None or entry.status == "gone"
 
 
 def _live(entries: Iterable[Entry], source: str) -> dict[str | None, Entry]:
     return {entry.partition: entry for entry in entries if (entry.source, entry.status) == (source, "ingested")}
+
+
+def _sealed(lines: bytes) -> bytes:
+    """Return lines after a first one with their digest."""
+    return DIGEST + hashlib.sha256(lines).hexdigest().encode() + b'"}\n' + lines
+
+
+def _entries(data: bytes, where: str) -> Iterator[Entry]:
+    """Yield the entries of a batch, after a comparison with its digest; those of before there were digests have none."""
+    if data.startswith(DIGEST):
+        first, _, data = data.partition(b"\n")
+        require_sha256(data, first[len(DIGEST) : -2].decode("ascii", "replace"), where)
+    try:
+        yield from map(Entry.from_json, data.splitlines())
+    except (ValueError, KeyError, TypeError) as error:
+        raise AlteredFileError(f"{where} is no batch of the ledger: {error}; restore it from a copy") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,9 @@ from threading import Barrier
 
 import pytest
 
-from ml_assets.collection.ledger import Entry, Ledger, Status
-from ml_assets.lake import PreconditionFailed, StoredObject
+from ml_assets.collection.ledger import Entry, Ledger, Status, generation_of
+from ml_assets.lake import PreconditionFailed, Store, StoredObject
+from ml_assets.lake.verify import AlteredFileError
 
 NOW = datetime(2013, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -122,3 +124,78 @@ def test_a_ledger_that_never_stands_still_is_an_error(ledger: Ledger, monkeypatc
     monkeypatch.setattr(ledger._store, "write", taken)
     with pytest.raises(PreconditionFailed, match="changed 100 times while writing; try again"):
         ledger.append([entry()])
+
+
+def test_what_was_decided_before_others_decided_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    at = ledger.position()
+    Ledger(str(tmp_path)).append([entry("a")])
+    with pytest.raises(PreconditionFailed, match="changed since it was read"):
+        ledger.append([entry("b")], at=at)
+    ledger.append([entry("b")], at=ledger.position())
+    assert [item.name for item in ledger.entries()] == ["a", "b"]
+
+
+def test_a_file_that_was_gone_and_is_there_again_is_open(ledger: Ledger) -> None:
+    ledger.append([entry("a", "gone")])
+    assert ledger.unseen([StoredObject("a", 3, "1", NOW)])
+    assert ledger.counts()["gone"] == 1
+
+
+def test_equal_bytes_on_s3_are_another_delivery_at_another_time(ledger: Ledger) -> None:
+    item = StoredObject("a", 3, "e7a9", NOW, "etag:e7a9")
+    ledger.append([entry("a", generation=generation_of(item))])
+    assert ledger.unseen([item, replace(item, modified_at=NOW + timedelta(seconds=1))])[0].modified_at > NOW
+
+
+# -- the state beside the batches ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """Ten batches, of which the first eight are folded."""
+    monkeypatch.setattr("ml_assets.collection.ledger.FOLD_EVERY", 3)
+    for number in range(10):
+        ledger.append([entry(f"{number}"), entry("a", sha256=f"{number}")])
+    return ledger
+
+
+def test_who_comes_anew_begins_with_the_last_state(
+    folded: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folded._store.names("_folded") == ["_folded/00000004.jsonl.gz", "_folded/00000008.jsonl.gz"]
+    known, read, real = folded.entries(), [], Store.read
+
+    def noted(store: Store, name: str) -> bytes:
+        read.append(name)
+        return real(store, name)
+
+    monkeypatch.setattr(Store, "read", noted)
+    again = Ledger(str(tmp_path))
+    assert again.entries() == known
+    assert read == ["_folded/00000008.jsonl.gz", "_ledger/00000008.jsonl", "_ledger/00000009.jsonl"]
+    assert again.position() == 10
+
+
+@pytest.mark.parametrize("at", [5, -5], ids=["head", "tail"])
+def test_a_damaged_state_is_left_aside(folded: Ledger, tmp_path: Path, at: int) -> None:
+    for name in folded._store.names("_folded"):
+        data = bytearray(folded._store.read(name))
+        data[at] ^= 255
+        folded._store.write(name, bytes(data[: len(data) if at > 0 else at]))
+    assert Ledger(str(tmp_path)).entries() == folded.entries()
+
+
+def test_a_flipped_byte_in_a_batch_is_refused(folded: Ledger, tmp_path: Path) -> None:
+    name = "_ledger/00000009.jsonl"
+    data = folded._store.read(name)
+    for at in (0, 5, 30, 78, 90, len(data) - 1):
+        folded._store.write(name, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(AlteredFileError, match="00000009"):
+            Ledger(str(tmp_path)).entries()
+
+
+def test_batches_of_before_there_were_digests_are_read(ledger: Ledger) -> None:
+    old = {"checksum", "version", "note"}
+    lines = json.dumps({name: value for name, value in json.loads(entry().to_json()).items() if name not in old})
+    ledger._store.write("_ledger/00000000.jsonl", lines.encode())
+    assert ledger.entries() == [entry()]
