@@ -363,6 +363,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
         from ml_assets.packaging.assets import bundle_asset, champion_asset
         from ml_assets.preparation.assets import observations_asset
+        from ml_assets.versions.assets import rebuilds_check, rebuilds_schedule
 
         watched = [drift_asset(self)]
         if self.task.kind != CLUSTERING:  # without labels there is no performance to measure
@@ -381,7 +382,8 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
                 predictions_asset(self),
                 *watched,
             ],
-            schedules=schedules(self),
+            asset_checks=[rebuilds_check(self)],
+            schedules=[*schedules(self), rebuilds_schedule(self)],
         )
 
 

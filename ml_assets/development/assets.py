@@ -1,16 +1,20 @@
 """Stage 4 in Dagster: candidates, and the challenger that is selected among them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
+from ml_assets.resources.code import git_state
 from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 TRAINED = "trained"
+DECLARED, SETTLED = "declaration.yaml", "settled.json"
+"""Files of a run: the declaration with its defaults, and what the search of each candidate settled on."""
 ENSEMBLE = "ensemble"
 KINDS = {"xgboost": "xgboost"}  # the library's mark in the UI, where it is not scikit-learn
 
@@ -45,12 +49,10 @@ def candidate_asset(problem: "MlProblem", kind: str) -> dg.AssetsDefinition:
             warm=experiment.warm(kind),
             tell=context.log.info,
         )
-        tags = {
-            "data_hash": experiment.data_hash,
-            "dagster_run_id": context.run.run_id,
-            "code_version": code_version_of_models(),
-        }
-        run_id = tracking.open().log_candidate(problem.name, result, tags=tags, metric=plan.metric.name)
+        tags = provenance(problem, lake, experiment) | {"dagster_run_id": context.run.run_id}
+        run_id = tracking.open().log_candidate(
+            problem.name, result, tags=tags, metric=plan.metric.name, texts={DECLARED: problem.declared[0]}
+        )
         experiment.write(f"candidates/{kind}", result.to_dict() | {"mlflow_run_id": run_id})
         if result.trials:
             experiment.remember(kind, result.variant)
@@ -94,18 +96,21 @@ def challenger_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     def challenger(
         context: dg.AssetExecutionContext, lake: LakeResource, models: FilesResource, tracking: TrackingResource
     ) -> dg.MaterializeResult:
+        from ml_assets.development.origin import settled
+
         frame, experiment = training_set_of(problem, lake).collect(), open_experiment(problem, lake, models)
         plan = plan_of(problem, frame.columns)
         rows, results = plan.rows(frame), candidate_results(problem, experiment)
         selection = plan.select(results, rows)
         made = plan.challenger(selection.winner, results, rows, experiment.folder("challenger"))
-        tags = {
-            "data_hash": experiment.data_hash,
-            "dagster_run_id": context.run.run_id,
-            "code_version": code_version_of_models(),
-            "role": "challenger",
-        }
-        run_id = tracking.open().log_candidate(problem.name, made.result, tags=tags, metric=plan.metric.name)
+        tags = provenance(problem, lake, experiment) | {"dagster_run_id": context.run.run_id, "role": "challenger"}
+        run_id = tracking.open().log_candidate(
+            problem.name,
+            made.result,
+            tags=tags,
+            metric=plan.metric.name,
+            texts={DECLARED: problem.declared[0], SETTLED: settled(selection.winner, results)},
+        )
         told = {"reason": selection.reason, "mlflow_run_id": run_id}
         experiment.write("challenger", made.to_dict() | told)
         return dg.MaterializeResult(
@@ -135,6 +140,20 @@ def open_experiment(problem: "MlProblem", lake: LakeResource, models: FilesResou
     if manifest is None:
         raise MissingPartitionError(f"{table} has not been materialized; run job train")
     return Experiment(models.folder(), problem.name, manifest.version)
+
+
+def provenance(problem: "MlProblem", lake: LakeResource, experiment: Any) -> dict[str, str]:
+    """Return the tags that say what a model was made from: training set, moment, declaration, code.
+
+    `data_hash` is the training set's hash, `dvc_md5` that of its file by which DVC finds it in cache and remote, `training_set` that
+    of all that it was made from.
+    """
+    from ml_assets.development.origin import origin_of
+
+    manifest = lake.open().manifest(keys.problem(problem.name, "training_set"))
+    origin = origin_of(lake.open(), manifest) if manifest and manifest.version == experiment.data_hash else {}
+    own = {"data_hash": experiment.data_hash, "declaration": problem.declared[1]}
+    return origin | own | {"code_version": code_version_of_models()} | git_state(Path(__file__).parents[2])
 
 
 def training_set_of(problem: "MlProblem", lake: LakeResource) -> Any:

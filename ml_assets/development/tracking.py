@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,12 @@ from ml_assets.development.training import CandidateResult
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 MODEL_FOLDER, BUNDLE_FOLDER = "model", "bundle"
 _HASH = "sha256."
+_ALL = 10_000  # versions, which MLflow gives at once
 _MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """MLflow's error codes for a registered model, and for an alias, that does not exist."""
 
@@ -68,17 +70,26 @@ class Tracking:
             )
 
     def log_candidate(
-        self, problem: str, result: CandidateResult, *, tags: Mapping[str, str], metric: str = "value"
+        self,
+        problem: str,
+        result: CandidateResult,
+        *,
+        tags: Mapping[str, str],
+        metric: str = "value",
+        texts: Mapping[str, str] | None = None,
     ) -> str:
         """Record what became of a candidate, with its model's files and a run for each trial of its search; return the run's id.
 
-        `tags` should name code version, data hash, declaration and Dagster run. The run ends FINISHED, or FAILED when
-        the candidate failed or recording broke off. A trial's run is below it, with `metric` over the trial's folds.
+        `tags` should name code version, data hash, declaration and Dagster run; `texts` are kept as files beside the model. The run
+        ends FINISHED, or FAILED when the candidate failed or recording broke off. A trial's run is below it, with `metric` over the
+        trial's folds.
         """
         run = self._client.create_run(self._experiment(problem), run_name=result.name, tags=self._tags(result, tags))
         status = "FAILED"
         try:
             self._log(run, result)
+            for name, text in (texts or {}).items():
+                self._client.log_text(run.info.run_id, text, name)
             for trial in result.trials:
                 self._log_trial(run, result.name, trial, metric)
             status = "FAILED" if result.outcome == "failed" else "FINISHED"
@@ -113,17 +124,33 @@ class Tracking:
 
     def champion(self, problem: str, *, alias: str = CHAMPION) -> ChampionRef | None:
         """Return the version that holds the alias, or None when none does."""
+        return self._found(lambda: self._client.get_model_version_by_alias(problem, alias))
+
+    def version(self, problem: str, version: str) -> ChampionRef | None:
+        """Return a registered version by its number, or None when there is none."""
+        return self._found(lambda: self._client.get_model_version(problem, version))
+
+    def versions(self) -> list[ChampionRef]:
+        """Return every registered version of every problem's model."""
+        return [_ref(found) for found in self._client.search_model_versions(max_results=_ALL)]
+
+    def text(self, run_id: str, name: str) -> str | None:
+        """Return one of the `texts` of a run, or None when it has none of that name."""
+        from mlflow.artifacts import load_text
+
+        if name not in [found.path for found in self._client.list_artifacts(run_id)]:
+            return None
+        return str(load_text(f"{self.run(run_id).info.artifact_uri}/{name}"))
+
+    def _found(self, ask: Callable[[], Any]) -> ChampionRef | None:
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self._client.get_model_version_by_alias(problem, alias)
+            return _ref(ask())
         except MlflowException as error:
             if error.error_code in _MISSING:
                 return None
             raise
-        tags = {name: value for name, value in found.tags.items() if not name.startswith(_HASH)}
-        sha256 = {name.removeprefix(_HASH): value for name, value in found.tags.items() if name.startswith(_HASH)}
-        return ChampionRef(problem, str(found.version), found.run_id or "", found.source or "", tags, sha256)
 
     def log_bundle(self, run_id: str, folder: Path) -> str:
         """Store a bundle's folder with the run, and return its URI: the `source` to register."""
@@ -228,6 +255,12 @@ class Tracking:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+
+
+def _ref(found: ModelVersion) -> ChampionRef:
+    tags = {name: value for name, value in found.tags.items() if not name.startswith(_HASH)}
+    sha256 = {name.removeprefix(_HASH): value for name, value in found.tags.items() if name.startswith(_HASH)}
+    return ChampionRef(found.name, str(found.version), found.run_id or "", found.source or "", tags, sha256)
 
 
 def _local(source: str) -> Path | None:

@@ -319,6 +319,10 @@ class Lake:
         """Return a lazy frame over one version of a partition, current or superseded; `MissingPartitionError` without it."""
         return self._scan(table, {partition or WHOLE: self._of_version(table, partition, version)}, None)
 
+    def manifest_of(self, table: str, version: str, partition: str | None = None) -> Manifest:
+        """Return the manifest of one version of a partition, current or superseded; `MissingPartitionError` without it."""
+        return self._of_version(table, partition, version)
+
     def _of_version(self, table: str, partition: str | None, version: str) -> Manifest:
         found = self._known(table, partition, version, self.manifest(table, partition))
         if found is None or not all(self.store.exists(self._name(table, partition, item.name)) for item in found.files):

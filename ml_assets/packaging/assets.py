@@ -113,7 +113,8 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                     live_from=edges.live_from,
                     test_metrics=report.metrics,
                     reason=decision.reason,
-                ),
+                )
+                | _origin(registry, experiment),
             )
         return dg.MaterializeResult(
             metadata={
@@ -125,6 +126,14 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return champion
+
+
+def _origin(registry: Any, experiment: Any) -> dict[str, str]:
+    """Return the tags of the challenger's run that say what it was made from."""
+    from ml_assets.development.origin import TAGS
+
+    told = registry.run(experiment.read("challenger")["mlflow_run_id"]).data.tags
+    return {name: told[name] for name in TAGS if name in told}
 
 
 def _report(experiment: Any) -> Any:

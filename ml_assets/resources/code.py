@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+GIT_COMMIT, GIT_DIRTY = "git_commit", "git_dirty"
+GIT_SECONDS = 20
 
 
 def load(path: str) -> Callable[..., Any]:
@@ -46,6 +50,26 @@ def rooms_version(*rooms: str) -> str:
     for path in sorted(file for room in rooms for file in (root / room).rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def git_state(root: Path) -> dict[str, str]:
+    """Return `git_commit` of the code in `root`, and `git_dirty` where files differ from it; `unknown` outside of git."""
+    found = _git(root, "rev-parse", "HEAD")
+    if found is None:
+        return {GIT_COMMIT: "unknown"}
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {GIT_COMMIT: found} | ({GIT_DIRTY: "true"} if changed else {})
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return what a git command prints; None where there is no git, or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 @cache

@@ -24,6 +24,7 @@ STAGES = (
     "development",
     "evaluation",
     "packaging",
+    "versions",
     "deployment",
     "monitoring",
 )
