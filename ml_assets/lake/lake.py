@@ -217,9 +217,9 @@ class Lake:
 
     def partitions(self, table: str) -> list[str]:
         """Return the sorted partitions that have been written."""
-        return [
-            name for name in self._folders(table) if name != WHOLE and self.store.exists(f"{table}/{name}/{MANIFEST}")
-        ]
+        names = [name for name in self._folders(table) if name != WHOLE]
+        there = self._together(lambda name: self.store.exists(f"{table}/{name}/{MANIFEST}"), names)
+        return [name for name, written in zip(names, there, strict=True) if written]
 
     def tables(self) -> list[str]:
         """Return the sorted names of all tables."""

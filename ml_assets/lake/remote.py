@@ -17,7 +17,6 @@ from ml_assets.lake.objects import ABSENT, StoredObject, lost, safe
 S3 = ("s3", "s3a")
 # What file systems call an object's version and the time of its last change, the most exact first.
 ETAGS = ("etag", "ETag")
-GENERATIONS = ("mtime", "created")
 SINCE = "@"  # between ETag and time in a generation: equal bytes that come back later have the same ETag
 MOMENTS = ("updated", "mtime", "LastModified", "created")
 # What S3 says when a condition does not hold; the last when that which is to be replaced is not there.
@@ -144,11 +143,10 @@ def _refused(error: BaseException) -> bool:
 
 def _object(name: str, info: Mapping[str, Any]) -> StoredObject:
     etag, modified_at = _first(info, *ETAGS), _moment(_first(info, *MOMENTS))
-    since = f"{etag}{SINCE}{modified_at:%Y-%m-%dT%H:%M:%S}"
     return StoredObject(
         name=name,
         size=int(info["size"]),
-        generation=since if etag else str(_first(info, *GENERATIONS)),
+        generation=f"{etag}{SINCE}{modified_at:%Y-%m-%dT%H:%M:%S}" if etag else modified_at.isoformat(),
         modified_at=modified_at,
         checksum=f"etag:{etag}" if etag else "",
     )

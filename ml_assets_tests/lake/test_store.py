@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,14 @@ import pytest
 
 from ml_assets.lake import PreconditionFailed, Store
 from ml_assets.lake.remote import RemoteFolder
+
+LOCKED = """
+import fcntl, time
+file = open({!r}, "ab")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture(params=["folder", "file URL", "memory URL"])
@@ -51,6 +62,94 @@ def test_an_overwritten_object_has_another_generation(store: Store) -> None:
     assert first.modified_at <= second.modified_at
     assert second.modified_at.tzinfo is not None
     assert store.objects() == [second]
+
+
+def test_equal_bytes_are_a_new_generation_however_quickly_they_come(tmp_path: Path) -> None:
+    """The clock's ticks are long, and a file that was replaced gives its inode back."""
+    store = Store(str(tmp_path))
+    generations = [store.write("a", b"1") for _ in range(50)]
+    assert len(set(generations)) == 50
+    for _ in range(50):
+        generations.append(store.write("a", b"1", generation=generations[-1]))
+    assert len(set(generations)) == 100
+
+
+def test_one_object_is_told_as_it_is_listed(store: Store) -> None:
+    generation = store.write("a/b", b"123")
+    assert [store.stat("a/b")] == store.objects()
+    assert store.objects()[0].generation == generation
+    assert (store.stat("a"), store.stat("c"), store.exists("a")) == (None, None, False)
+
+
+def test_a_listing_goes_on_after_a_name(store: Store) -> None:
+    for name in ("b/1", "b/2", "c", "a"):
+        store.write(name, b"")
+    assert store.names(after="b/1") == ["b/2", "c"]
+    assert store.names("b", after="b/1") == ["b/2"]
+    assert store.names(after="b") == ["b/1", "b/2", "c"]
+    assert store.names(after="c") == []
+
+
+def test_a_read_returns_one_generation_or_nothing(store: Store) -> None:
+    first = store.write("a", b"1")
+    assert store.read("a", generation=first) == b"1"
+    second = store.write("a", b"2")
+    with pytest.raises(PreconditionFailed, match=f"generation {re.escape(first)}; read it and decide again"):
+        store.read("a", generation=first)
+    assert store.read("a", generation=second) == b"2"
+    store.remove("a")
+    with pytest.raises(PreconditionFailed):
+        store.read("a", generation=second)
+
+
+def test_a_write_replaces_one_generation_or_nothing(store: Store) -> None:
+    first = store.write("a", b"1")
+    second = store.write("a", b"2", generation=first)
+    for late in (first, "another"):
+        with pytest.raises(PreconditionFailed, match=f"is no longer generation {re.escape(late)};"):
+            store.write("a", b"3", generation=late)
+    assert store.read("a", generation=second) == b"2"
+    store.remove("a")
+    with pytest.raises(PreconditionFailed):
+        store.write("a", b"3", generation=second)
+    assert store.names() == []
+
+
+def test_a_write_has_one_condition(store: Store) -> None:
+    with pytest.raises(ValueError, match="not both"):
+        store.write("a", b"1", expect="absent", generation="1")
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that another program still writes into the landing zone."""
+    store, status = Store(str(tmp_path)), os.fstat
+    generation = store.write("a", b"1")
+
+    def late(descriptor: int) -> os.stat_result:
+        with (tmp_path / "a").open("ab") as file:
+            file.write(b"2")
+        return status(descriptor)
+
+    monkeypatch.setattr(os, "fstat", late)
+    with pytest.raises(PreconditionFailed):
+        store.read("a", generation=generation)
+
+
+def test_the_lock_of_a_killed_writer_is_free_again(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    first = store.write("a", b"1")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", LOCKED.format(str(tmp_path / ".lock"))], stdout=subprocess.PIPE, text=True
+    )
+    with holder, ThreadPoolExecutor(1) as pool:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        waiting = pool.submit(store.write, "a", b"2", generation=first)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        holder.kill()
+        waiting.result(timeout=10)
+    assert (store.read("a"), store.names()) == (b"2", ["a"])
 
 
 def test_a_folder_can_be_settled_whatever_is_in_it(store: Store) -> None:
