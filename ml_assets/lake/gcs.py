@@ -40,10 +40,10 @@ class GcsBucket:
         """Return the bytes as they are stored (also those that the bucket would decompress), compared with its checksum."""
         from google.cloud.exceptions import NotFound
 
-        blob = self._blob(name, generation=_number(generation, self.path(name)))
+        pinned = _number(generation, self.path(name))
         with _told(self.path(name)):
             try:
-                return self._download(blob)
+                return self._download(self._blob(name, generation=pinned))
             except NotFound as error:
                 if generation is None:
                     raise FileNotFoundError(f"{self.path(name)} is not there") from error
@@ -67,9 +67,9 @@ class GcsBucket:
         from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
         from requests import RequestException
 
-        blob, checksum = self._blob(name), _crc32c(data)
-        expected = 0 if only == ABSENT else _number(only, self.path(name))
+        checksum, expected = _crc32c(data), 0 if only == ABSENT else _number(only, self.path(name))
         with _told(self.path(name)):
+            blob = self._blob(name)
             try:
                 blob.upload_from_string(
                     data,
@@ -98,12 +98,16 @@ class GcsBucket:
             blob = self._bucket.get_blob(self._key(name))
         return self._object(blob) if blob else None
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, generation: str | None) -> None:
         """Remove the object."""
         from google.cloud.exceptions import NotFound
+        from google.cloud.exceptions import PreconditionFailed as Refused
 
         with _told(self.path(name)), contextlib.suppress(NotFound):
-            self._blob(name).delete()
+            try:
+                self._blob(name).delete(if_generation_match=_number(generation, self.path(name)))
+            except Refused as error:
+                raise lost(self.path(name), generation) from error
 
     def objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         """Yield the objects below a folder, page by page; the empty objects that stand for folders are left out."""

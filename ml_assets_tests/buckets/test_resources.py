@@ -7,11 +7,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ml_assets.collection.assets import raw_asset
+from ml_assets.lake import Store, gcs
+from ml_assets.resources import places
 from ml_assets.resources.environment import resources
 from ml_assets.source import Source
-from ml_assets_tests.buckets.conftest import Bucket
+from ml_assets_tests.buckets.conftest import BUCKET, Bucket
 from ml_assets_tests.fakes.gcs_server import GcsServer
 
 PLACES = ("LANDING", "LAKE", "QUARANTINE")
@@ -77,6 +81,35 @@ def test_an_asset_of_ones_own_asks_for_the_client(bound: dict[str, object]) -> N
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize([own], resources={"gcs": bound["gcs"]}, instance=instance)
     assert seen == [["a-bucket"]]
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a service account's key is to lie, in a process that has no client yet."""
+    monkeypatch.setattr(places, "_clients", {})
+    monkeypatch.setattr(gcs, "_client", gcs._client.__wrapped__)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    return tmp_path / "key.json"
+
+
+def test_credentials_are_the_applications_default_ones(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = rsa.generate_private_key(65537, 2048)
+    pem = secret.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with GcsServer(BUCKET, token="of an hour") as server:
+        about = {"type": "service_account", "client_email": "me@example.org", "private_key": pem.decode()}
+        key.write_text(json.dumps(about | {"token_uri": f"{server.url}/token"}))
+        monkeypatch.setenv("API_ENDPOINT_OVERRIDE", server.url)
+        monkeypatch.setenv("ML_ASSETS_LAKE", f"gs://{BUCKET}/lake")
+        resources(key.parent)["lake"].open().store.write("a", b"1")
+        assert Store(f"gs://{BUCKET}/lake").read("a") == b"1"  # where no resource is: in the feature server
+        assert server.asked("token")
+
+
+def test_without_credentials_it_says_so(key: Path) -> None:
+    with pytest.raises(OSError, match=r"gs://a-bucket/a: .*key\.json"):
+        Store(f"gs://{BUCKET}").read("a")
 
 
 def test_folders_need_no_google(tmp_path: Path) -> None:

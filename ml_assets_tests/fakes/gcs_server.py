@@ -117,9 +117,13 @@ class _Session:
 class GcsServer:
     """The server, its buckets, its log and the faults that wait. A context manager; `url` is what STORAGE_EMULATOR_HOST wants."""
 
-    def __init__(self, *buckets: str) -> None:
-        """Make empty buckets of these names; nothing listens before the context is entered."""
+    def __init__(self, *buckets: str, token: str = "") -> None:
+        """Make empty buckets of these names; nothing listens before the context is entered.
+
+        With `token` it stands for Google's token service too (`/token`), and refuses whoever does not bring what that gave.
+        """
         self.buckets = Buckets(*buckets)
+        self.token = token
         self.faults: list[Fault] = []
         self.log: list[Logged] = []
         self.sessions: dict[str, _Session] = {}
@@ -162,6 +166,11 @@ def _show(request: _Request, resource: Mapping[str, Any], status: int = 200) -> 
     mask = request.query.get("fields")
     shown = _masked(resource, _mask(mask)) if mask else resource
     return _Answer(status, json.dumps(shown).encode(), {"Content-Type": "application/json; charset=UTF-8"})
+
+
+def _token(server: GcsServer, request: _Request) -> _Answer:
+    given = {"access_token": server.token, "expires_in": 3600, "token_type": "Bearer"}
+    return _Answer(200, json.dumps(given).encode(), {"Content-Type": "application/json"})
 
 
 def _list_buckets(server: GcsServer, request: _Request) -> _Answer:
@@ -376,6 +385,7 @@ OBJECT = r"/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)"
 ONE = frozenset({*PRECONDITIONS, "generation"})
 COPY = frozenset({*PRECONDITIONS, "sourceGeneration"})
 ROUTES: list[tuple[str, str, str, Operation, frozenset[str]]] = [
+    ("token", "POST", r"/token", _token, frozenset()),
     ("buckets", "GET", r"/storage/v1/b", _list_buckets, frozenset({"project"})),
     ("bucket", "POST", r"/storage/v1/b", _make_bucket, frozenset({"project"})),
     ("bucket", "GET", r"/storage/v1/b/(?P<bucket>[^/]+)", _get_bucket, frozenset()),
@@ -478,6 +488,8 @@ def _answered(server: GcsServer, request: _Request, run: Operation, allowed: fro
     try:
         if kind in INJECTED:
             raise Refused(int(kind), INJECTED[kind], "injected")
+        if server.token and run is not _token and request.headers.get("authorization") != f"Bearer {server.token}":
+            raise Refused(401, "authError", "Invalid Credentials")
         if unknown := set(request.query) - allowed - COMMON:
             raise Refused(400, "invalidParameter", f"this operation has no parameter {sorted(unknown)}")
         return run(server, request)
