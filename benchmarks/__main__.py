@@ -101,6 +101,7 @@ def _own_environment() -> None:
     """Nothing of a person's own instance or lake is measured or touched."""
     for name in [name for name in os.environ if name.startswith(("ML_ASSETS_", "DAGSTER_"))]:
         del os.environ[name]
+    os.environ |= {"ML_ASSETS_WEATHER_API": "none", "ML_ASSETS_REFERENCE_DB": "none"}  # files only
     prepare(os.environ, ROOT)
 
 

@@ -75,6 +75,6 @@ def python(
 def environment(root: Path) -> Mapping[str, str]:
     """Return the environment of a process of the project at `root`: its own instance, its own data."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ML_ASSETS_", "DAGSTER_"))}
-    kept["PYTHONPATH"] = str(root)
+    kept |= {"PYTHONPATH": str(root), "ML_ASSETS_WEATHER_API": "none", "ML_ASSETS_REFERENCE_DB": "none"}  # files only
     prepare(kept, root)
     return kept

@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         "--faults", action="store_true", help="and one broken delivery of each kind, beside the last days"
     )
     replay.set_defaults(run=_replay)
+    outside = commands.add_parser("outside", help="serve what the example pulls from: its weather API and its register")
+    outside.set_defaults(run=_outside)
     return parser
 
 
@@ -198,6 +200,12 @@ def _replay(given: argparse.Namespace) -> None:
     from ml_assets.replay.demo import deliver
 
     print(deliver(ROOT, date.fromisoformat(given.until), faults=given.faults))
+
+
+def _outside(_: argparse.Namespace) -> None:
+    from ml_assets.replay.demo import outside
+
+    outside(ROOT)
 
 
 if __name__ == "__main__":

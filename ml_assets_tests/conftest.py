@@ -13,6 +13,10 @@ from ml_assets.resources.process import prepare
 for _name in [name for name in os.environ if name.startswith(("ML_ASSETS_", "DAGSTER_"))]:
     if _name != "ML_ASSETS_TEST_BUCKET":
         del os.environ[_name]
+os.environ |= {
+    "ML_ASSETS_WEATHER_API": "none",
+    "ML_ASSETS_REFERENCE_DB": "none",
+}  # files only, unless a test serves them
 prepare(os.environ, Path(__file__).parents[1])
 del os.environ["DAGSTER_HOME"]  # a test that needs an instance makes its own
 

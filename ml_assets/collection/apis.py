@@ -60,11 +60,14 @@ class Api:
         from requests import RequestException
 
         self.requests = self.failures = 0
+        session = self._session()
         try:
-            for rows in _in_parts(self._resource(start)):
+            for rows in _in_parts(self._resource(start, session)):
                 yield self._page(rows, contract)
         except (DltException, RequestException) as error:
             raise PullError(self._told(error)) from error
+        finally:
+            session.close()
 
     def file(self, rows: pl.DataFrame) -> tuple[bytes, str]:
         """Return the rows as JSON lines."""
@@ -80,35 +83,42 @@ class Api:
         frame = pl.DataFrame({LINE: lines, DAY: days}, schema={LINE: pl.String, DAY: pl.String})
         return Page(frame, max(cursors, default=None))
 
-    def _resource(self, start: Any) -> Any:
+    def _resource(self, start: Any, session: Any) -> Any:
         from dlt.sources.rest_api import rest_api_resources
 
-        client = {"base_url": self.base_url, "session": self._session(), "auth": self.auth, "paginator": self.paginator}
+        client = {"base_url": self.base_url, "session": session, "auth": self.auth, "paginator": self.paginator}
         endpoint: dict[str, Any] = {"path": self.path, "params": dict(self.params), "data_selector": self.data_selector}
         if self.cursor:
             since = {"cursor_path": self.cursor, "initial_value": start, "start_param": self.start_param}
-            endpoint["incremental"] = _given(since) | {"primary_key": (), "on_cursor_value_missing": "include"}
+            endpoint["incremental"] = _given(since) | {"primary_key": [], "on_cursor_value_missing": "include"}
         config: Any = {"client": _given(client), "resources": [{"name": "rows", "endpoint": _given(endpoint)}]}
         return rest_api_resources(config)[0]
 
     def _session(self) -> Any:
-        """Return dlt's session that tries again, with a limit for the whole pull."""
+        """Return dlt's session, which waits as Retry-After says and tries again, while `_again` says so."""
         from dlt.sources.helpers.requests import Client
 
-        session = Client(
+        return Client(
             request_timeout=SECONDS,
             raise_for_status=False,
+            status_codes=(),
+            exceptions=(),
             request_max_attempts=MOST_TRIES,
             request_max_retry_delay=MOST_WAIT,
+            retry_condition=self._again,
         ).session
-        session.hooks["response"].append(self._count)
-        return session
 
-    def _count(self, response: Any, *_: Any, **__: Any) -> None:
-        self.requests += 1
-        self.failures += response.status_code == 429 or response.status_code >= 500
-        if self.failures > MOST_FAILURES:
-            raise PullError(f"{self._where} failed {self.failures} times in one pull; the next one goes on")
+    def _again(self, response: Any, error: BaseException | None) -> bool:
+        """Count an answer, or its failure, and tell whether to ask once more."""
+        from requests.exceptions import ChunkedEncodingError, ConnectionError, Timeout
+
+        self.requests += response is not None
+        if error is not None and response is not None:
+            response.close()  # its body has not been read
+        failed = isinstance(error, ChunkedEncodingError | ConnectionError | Timeout)
+        failed = failed or (response is not None and (response.status_code == 429 or response.status_code >= 500))
+        self.failures += failed
+        return failed and self.failures <= MOST_FAILURES
 
     @property
     def _where(self) -> str:
@@ -117,8 +127,6 @@ class Api:
     def _told(self, error: BaseException) -> str:
         """Return the reason, without the secret, and the fix."""
         cause = root_of(error)
-        if isinstance(cause, PullError):
-            return str(cause)
         status = getattr(getattr(cause, "response", None), "status_code", None)
         reason = f"answered {status}" if status else f"{type(cause).__name__}: {cause}"
         for secret in filter(None, [str((self.auth or {}).get(name) or "") for name in ("api_key", "token")]):

@@ -13,10 +13,13 @@ from ml_assets.resources.partitions import of_run_or_whole, partitions_of
 from ml_assets.resources.places import ClockResource, LakeResource, LandingResource
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ml_assets.source import Source
 
 PATTERN = "ml_assets/landing_pattern"
 DAYS = "ml_assets/days"
+EVERY = "ml_assets/every_hours"  # from one pull to the next; only of what is pulled
 LOOKBACK = "ml_assets/lookback_days"  # the metadata of a table that depends on earlier days of its source
 COLLECTS = "ml_assets/collects"
 BATCH = "ml_assets/batch"
@@ -42,6 +45,7 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
         metadata={
             PATTERN: source.pattern,
             DAYS: source.days or "",
+            **({EVERY: source.pulled.every_hours} if source.pulled else {}),
             "columns": dg.MetadataValue.md(_columns_table(source)),
         },
         partitions_def=partitions_of(source.days),
@@ -59,17 +63,35 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         from ml_assets.collection.collect import collect
 
-        places = landing.open()
+        places, now = landing.open(), clock.open(source.clock).now()
+        pulled = _pull(source, places, now)
         partitions = of_run_or_whole(context, source.days)
-        done = collect(source.contract(), places, now=clock.open(source.clock).now(), partitions=partitions)
+        done = collect(source.contract(), places, now=now, partitions=partitions)
         manifests = places.lake.manifests(table, partitions)
         return dg.MaterializeResult(
-            metadata=show(context, table, manifests, partitions, _files_metadata(done, places, source)),
+            metadata=show(context, table, manifests, partitions, pulled | _files_metadata(done, places, source)),
             check_results=[_contract_check(table, manifests), _files_check(table, places, source)],
             data_version=data_version(manifests),
         )
 
     return raw
+
+
+def _pull(source: "Source", places: Any, now: "datetime") -> dict[str, Any]:
+    """Pull what is new into the landing zone, all of it, whatever the run's days are; return what to show of it."""
+    declared = source.pulled
+    if declared is None:
+        return {}
+    from ml_assets.collection.pull import pull
+
+    done = pull(declared.opened(), source.contract(), places, now=now)
+    return {
+        "rows pulled": done.rows,
+        "days pulled": len(done.days),
+        "files pulled": len(done.files),
+        "requests answered": done.requests,
+        "cursor": str(done.cursor),
+    }
 
 
 def landing_sensor(
@@ -92,7 +114,7 @@ def landing_sensor(
         job=job,
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        description="Watches the landing zone: new files fire one run for each stretch of days.",
+        description="Watches the landing zone: new files fire one run for each stretch of days, and so does a pull that is due.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, landing: LandingResource, clock: ClockResource
@@ -100,10 +122,12 @@ def landing_sensor(
         from ml_assets.collection.watch import look
 
         graph = _graph(context)
+        places, now = landing.open(), clock.open().now()
         found = look(
-            landing.open(),
+            places,
             [contract for key in graph.get_all_asset_keys() if (contract := _watched(graph.get(key)))],
-            now=clock.open().now(),
+            now=now,
+            due=_due(graph, places, now),
             in_flight=_in_flight(context.instance),
             failures=_failures(context.instance),
             reach=max(int(graph.get(key).metadata.get(LOOKBACK, 0)) for key in graph.get_all_asset_keys()),
@@ -124,6 +148,15 @@ def _watched(node: Any) -> Any:
     pattern = node.metadata.get(PATTERN)
     days = node.metadata.get(DAYS)
     return SourceContract(node.key.path[-1], pattern, (), days=days or None) if pattern else None
+
+
+def _due(graph: Any, places: Any, now: "datetime") -> list[Any]:
+    """Return the sources that are to be pulled again; what they are pulled from is not asked."""
+    from ml_assets.collection.due import due
+
+    nodes = [node for key in graph.get_all_asset_keys() if EVERY in (node := graph.get(key)).metadata]
+    found = [due(places, _watched(node), now=now, hours=float(node.metadata[EVERY])) for node in nodes]
+    return [one for one in found if one]
 
 
 def _graph(context: dg.SensorEvaluationContext) -> Any:

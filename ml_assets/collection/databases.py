@@ -111,11 +111,10 @@ class Database:
 
 
 def _known_type(found: Any) -> Any:
-    """Return a type that dlt knows: it has none for REAL, and would guess one from the values."""
-    from sqlalchemy import Double
-    from sqlalchemy.types import REAL
+    """Return a type that dlt knows: with SQLAlchemy 2.1 it has none for floats, and would guess one from each page."""
+    from sqlalchemy import Float, Numeric
 
-    return Double() if isinstance(found, REAL) else found
+    return Numeric(asdecimal=False) if isinstance(found, Float) else found
 
 
 def root_of(error: BaseException) -> BaseException:

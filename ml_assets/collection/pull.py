@@ -30,7 +30,7 @@ from ml_assets.lake.manifest import content_hash
 
 FOLDER = "_pulls"
 DAY = "_day"  # column of a page: the day that a row belongs to; null for a table without days
-UNKNOWN = "unknown"  # stands for the day of a row that tells none
+UNKNOWN = "0000-00-00"  # stands for the day of a row that tells none
 UNFIT = ".unfit"  # in the name of a file whose rows do not fit the contract
 TICK = timedelta(milliseconds=1)
 READERS: Mapping[str, Callable[[str], Any]] = {
@@ -137,7 +137,7 @@ def pull(outside: Outside, contract: SourceContract, places: Landing, *, now: da
         deliver = _Delivering(outside, contract, places, now)
         names = [name for day in days if (name := deliver.day(day, spool.rows(day)))]
     unfit = deliver.unfit
-    newest = max((day for day in (known.newest, *days) if day and day != UNKNOWN), default=None)
+    newest = max(filter(None, (known.newest, *deliver.fit)), default=None)
     held = known.cursor if unfit else cursor
     _remember(store, contract.name, State(held, newest, now, identity, before.generation))
     return Pulled(rows, outside.requests, days, names, unfit, held)
@@ -181,7 +181,7 @@ class _Spool:
 
     def rows(self, day: str | None) -> pl.DataFrame:
         parts = [pl.read_ipc(path) for path in self._parts.get(day, ())]
-        return pl.concat(parts, how="vertical_relaxed") if parts else pl.DataFrame()
+        return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
 
 
 class _Delivering:
@@ -189,18 +189,21 @@ class _Delivering:
 
     def __init__(self, outside: Outside, contract: SourceContract, places: Landing, now: datetime) -> None:
         self.outside, self.contract, self.places, self.now = outside, contract, places, now
+        self.fit: list[str | None] = []
         self.unfit: list[str] = []
         self._last, self._good = _landed(contract, places)
 
     def day(self, day: str | None, rows: pl.DataFrame) -> str | None:
         """Deliver one day; return the file's name, or None when it is there already."""
         try:
+            _check_day(day)
             fresh = self._typed(rows)
         except ContractError:
             data, ending = self.outside.file(rows)
             name = self._name(day, hashlib.sha256(data).hexdigest(), f"{UNFIT}.{ending}")
             self.unfit.append(name)
             return self._put(day, name, data)
+        self.fit.append(day)
         base = self._base(day)
         frame = _merged(base, fresh, self.contract.key, self.outside.cursor)
         digest = content_hash(frame)
@@ -247,6 +250,14 @@ class _Delivering:
 def file_name(contract: SourceContract, day: str | None, ending: str) -> str:
     """Return the name of a pulled file: weather/weather-2013-01-31.0a1b2c3d4e5f.parquet."""
     return f"{contract.pattern.removesuffix('*').replace('{day}', day or UNKNOWN)}.{ending}"
+
+
+def _check_day(day: str | None) -> None:
+    """Raise `ContractError` for what is no day; the file's name will tell it."""
+    try:
+        date.fromisoformat(day or "2000-01-01")
+    except ValueError as error:
+        raise ContractError(f"{day!r} is no day") from error
 
 
 def _landed(

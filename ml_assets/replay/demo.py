@@ -5,20 +5,25 @@ It goes on where it stopped: what has been delivered is not delivered again, and
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from ml_assets import keys
 from ml_assets.lake import Store
+from ml_assets.replay.api import ADDRESS, weather_service
 from ml_assets.replay.faults import FAULTS
-from ml_assets.replay.world import FIRST_DAY, LAST_DAY, World, delivered_at
+from ml_assets.replay.world import DAILY, FIRST_DAY, LAST_DAY, World, delivered_at
 from ml_assets.resources.clock import Clock
-from ml_assets.resources.environment import setting
+from ml_assets.resources.environment import NONE, setting
 
+FLIGHTS = ("flights",)  # weather is pulled
+DATABASE, REGISTER = "ML_ASSETS_REFERENCE_DB", "data/outside/reference.db"
 PROBLEM = "flight_delay"
 SERVICES = {
     PROBLEM: "flight_delay_v2",
@@ -45,7 +50,10 @@ def demo(root: Path, *, port: int, ui: bool, tell: Callable[[], str]) -> None:
     deliver(root, HISTORY_END, now=_midnight(HISTORY_END + timedelta(days=1)) + LABEL_DELAY)
     say.line("starting Dagster: web UI, daemon, code server")
     environ = {"ML_ASSETS_SENSOR_SECONDS": SENSOR_SECONDS, "ML_ASSETS_SENSORS": "stopped"}
-    with local_dagster(root, port=port if ui else free_port(), log=_log(root), environ=environ) as running:
+    with (
+        weather_service(root),
+        local_dagster(root, port=port if ui else free_port(), log=_log(root), environ=environ) as running,
+    ):
         say.line(f"watch it at {running.url}")
         _history(running, say)
         running.start_sensor("landing_sensor")
@@ -64,9 +72,17 @@ def serve(root: Path, *, port: int) -> None:
     from ml_assets.resources.local import local_dagster, require_free
 
     require_free(port)
-    with local_dagster(root, port=port, log=_log(root)) as running:
+    with weather_service(root), local_dagster(root, port=port, log=_log(root)) as running:
         print(f"the web UI is at {running.url} (end with Ctrl-C)")
         running.process.wait()
+
+
+def outside(root: Path) -> None:
+    """Serve the example's weather, and keep its register, until interrupted."""
+    _reference(World(Store(setting("ML_ASSETS_LANDING", root))), root, ())
+    with weather_service(root) as url:
+        print(f"the weather is at {url}, the register in {root / REGISTER} (end with Ctrl-C)", flush=True)
+        threading.Event().wait()
 
 
 def deliver(root: Path, until: date, *, now: datetime | None = None, faults: bool = False) -> str:
@@ -78,17 +94,25 @@ def deliver(root: Path, until: date, *, now: datetime | None = None, faults: boo
         raise ValueError(f"day {until} is not in the recorded year; give one from {FIRST_DAY} to {LAST_DAY}")
     world = World(Store(setting("ML_ASSETS_LANDING", root)))
     names = set(world.landing.names())
-    if "planes/planes.csv" not in names:
-        world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
+    _reference(world, root, names)
     wanted = [date.fromisoformat(day) for day in keys.days(FIRST_DAY, until)]
     missing = [day for day in wanted if f"flights/flights-{day}.csv.gz" not in names]
     clock = Clock(setting("ML_ASSETS_REPLAY_CLOCK", root))
     if missing:
         clock.set(now or delivered_at(until))
-    delivered = world.deliver_days(missing)
+    delivered = world.deliver_days(missing, DAILY if os.environ.get(ADDRESS) == NONE else FLIGHTS)
     broken = [fault(world, until - timedelta(days=place % 7)) for place, fault in enumerate(FAULTS)] if faults else []
     told = f"{len(delivered)} files for {len(missing)} days up to {until}, {len(broken)} broken ones"
     return f"{told}; now is {clock.now():%Y-%m-%d %H:%M} UTC"
+
+
+def _reference(world: World, root: Path, names: Collection[str]) -> None:
+    """See that the register is there, or its files where the environment says that no database is pulled."""
+    if os.environ.get(DATABASE) == NONE:
+        if "planes/planes.csv" not in names:
+            world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
+    elif not (root / REGISTER).is_file():
+        world.make_database(root / REGISTER)
 
 
 def weeks() -> list[date]:

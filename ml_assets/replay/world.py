@@ -1,11 +1,13 @@
-"""Deliver recorded days into the landing zone, as the outside world would, and set the replay's clock."""
+"""Deliver recorded days into the landing zone, as the outside world would, and keep the register that is pulled from a database."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import os
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -32,7 +34,21 @@ class World:
         """Deliver planes, airports and airlines, one CSV each; return the names."""
         return [self.put(f"{table}/{table}.csv", csv(_table(self.sample, table)), at=at) for table in REFERENCE]
 
-    def deliver_days(self, days: Iterable[date]) -> list[str]:
+    def make_database(self, path: Path) -> None:
+        """Make the register, a SQLite file with planes, airports and airlines, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".tmp")
+        draft.unlink(missing_ok=True)
+        with closing(sqlite3.connect(draft)) as connection, connection:
+            for table in REFERENCE:
+                rows = _table(self.sample, table)
+                columns = ", ".join(f'"{name}" {_sql(dtype)}' for name, dtype in rows.schema.items())
+                connection.execute(f'create table "{table}" ({columns})')
+                places = ", ".join("?" * rows.width)
+                connection.executemany(f'insert into "{table}" values ({places})', rows.iter_rows())
+        draft.replace(path)
+
+    def deliver_days(self, days: Iterable[date], tables: Sequence[str] = DAILY) -> list[str]:
         """Deliver flights and weather of each day as one `csv.gz` each, dated noon (UTC) of the day after.
 
         A table without rows on a day (weather on 31 December) has no file.
@@ -40,9 +56,16 @@ class World:
         return [
             self.put(f"{table}/{table}-{day}.csv.gz", compressed(csv(self.rows(table, day))), at=delivered_at(day))
             for day in days
-            for table in DAILY
+            for table in tables
             if self.rows(table, day).height
         ]
+
+    def last_day(self) -> date | None:
+        """Return the last day whose flights have been delivered; None before the first."""
+        names = self.landing.names("flights")
+        days = [name[len("flights/flights-") :].removesuffix(".csv.gz") for name in names]
+        known = {day.isoformat(): day for day in _by_day(self.sample, "flights")}
+        return max((known[day] for day in days if day in known), default=None)
 
     def rows(self, table: str, day: date) -> pl.DataFrame:
         """Return the recorded rows of one day."""
@@ -71,6 +94,11 @@ def csv(frame: pl.DataFrame) -> bytes:
 def compressed(data: bytes) -> bytes:
     """Return gzip bytes that depend on nothing but `data`."""
     return gzip.compress(data, compresslevel=6, mtime=0)
+
+
+def _sql(dtype: pl.DataType) -> str:
+    """Return the type of a column of the register."""
+    return "integer" if dtype.is_integer() else "float" if dtype.is_float() else "text"
 
 
 @cache

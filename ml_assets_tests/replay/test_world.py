@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from ml_assets.collection.contract import parse
 from ml_assets.lake import Store
-from ml_assets.replay.world import FIRST_DAY, LAST_DAY, World, csv, delivered_at
+from ml_assets.replay.world import FIRST_DAY, LAST_DAY, REFERENCE, World, csv, delivered_at
 from ml_assets_tests.collection.outside import declared
 
 DAY = date(2013, 1, 5)
@@ -31,11 +33,27 @@ def test_a_day_is_one_file_for_each_table_dated_noon_of_the_day_after(world: Wor
     assert {item.modified_at for item in found if "-05." in item.name} == {noon} == {delivered_at(DAY)}
 
 
-def test_the_same_day_again_is_the_same_bytes_and_the_same_generation(world: World) -> None:
-    world.deliver_days([DAY])
-    first = {item.name: (world.landing.read(item.name), item) for item in world.landing.objects()}
-    world.deliver_days([DAY])
-    assert {item.name: (world.landing.read(item.name), item) for item in world.landing.objects()} == first
+def test_the_same_day_again_is_the_same_bytes_of_the_same_moment(world: World) -> None:
+    def delivered() -> dict[str, tuple[bytes, datetime]]:
+        world.deliver_days([DAY])
+        return {item.name: (world.landing.read(item.name), item.modified_at) for item in world.landing.objects()}
+
+    assert delivered() == delivered()
+
+
+def test_the_register_is_what_was_recorded(world: World, tmp_path: Path) -> None:
+    world.make_database(tmp_path / "outside" / "reference.db")
+    with closing(sqlite3.connect(tmp_path / "outside" / "reference.db")) as connection:
+        for table in REFERENCE:
+            recorded = pl.read_parquet(world.sample / f"{table}.parquet")
+            assert connection.execute(f'select * from "{table}"').fetchall() == recorded.rows()
+
+
+def test_the_world_stands_at_the_last_day_of_flights(world: World) -> None:
+    assert world.last_day() is None
+    world.deliver_days([DAY, date(2013, 1, 6)])
+    world.put("flights/flights-2032-01-07.csv.gz", b"", at=delivered_at(DAY))
+    assert world.last_day() == date(2013, 1, 6)
 
 
 def test_what_is_delivered_is_what_was_recorded(world: World) -> None:
