@@ -59,8 +59,8 @@ def tick(loaded: dg.Definitions, instance: dg.DagsterInstance) -> dg.SensorExecu
     sensor = repository.get_sensor_def("landing_sensor")
     names = ("landing", "clock", "lake")
     bound = {name: resource for name, resource in resources(Path()).items() if name in names}
-    context = dg.build_sensor_context(instance=instance, repository_def=repository, resources=bound)
-    return sensor.evaluate_tick(context)
+    with dg.build_sensor_context(instance=instance, repository_def=repository, resources=bound) as context:
+        return sensor.evaluate_tick(context)
 
 
 def test_every_asset_says_what_it_is(loaded: dg.Definitions) -> None:
