@@ -21,6 +21,7 @@ export DAGSTER_EVENT_BATCH_SIZE := 500
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
+export RUNTIME__DLTHUB_TELEMETRY := false
 export FEAST_USAGE := False
 export GX_ANALYTICS_ENABLED := false
 export GIT_PYTHON_REFRESH := quiet

@@ -13,6 +13,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",  # Evidently, DVC, dlt and others
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
     "FEAST_USAGE": "False",
     "GX_ANALYTICS_ENABLED": "false",
     "GIT_PYTHON_REFRESH": "quiet",  # MLflow looks for git, and complains without it
