@@ -64,9 +64,15 @@ class Folder:
         path = self._local(name)
         return _object(self._root, path) if path.is_file() else None
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, generation: str | None) -> None:
         """Remove the file."""
-        self._local(name).unlink(missing_ok=True)
+        path = self._local(name)
+        if generation is None or not path.exists():
+            return path.unlink(missing_ok=True)
+        with _locked(path.parent):
+            if _generation_at(path) not in (generation, None):
+                raise lost(str(path), generation)
+            return path.unlink(missing_ok=True)
 
     def objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         """Yield the files below a folder."""

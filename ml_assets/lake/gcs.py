@@ -100,13 +100,12 @@ class GcsBucket:
 
     def remove(self, name: str, generation: str | None) -> None:
         """Remove the object."""
-        from google.cloud.exceptions import NotFound
-        from google.cloud.exceptions import PreconditionFailed as Refused
+        from google.cloud.exceptions import NotFound, PreconditionFailed
 
         with _told(self.path(name)), contextlib.suppress(NotFound):
             try:
                 self._blob(name).delete(if_generation_match=_number(generation, self.path(name)))
-            except Refused as error:
+            except PreconditionFailed as error:
                 raise lost(self.path(name), generation) from error
 
     def objects(self, prefix: str, after: str) -> Iterator[StoredObject]:

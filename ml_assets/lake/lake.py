@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +26,9 @@ from ml_assets.lake.store import PreconditionFailed, Store
 from ml_assets.lake.verify import AlteredFileError, require_files, require_sha256
 
 MANIFEST = "manifest.json"
+OF_VERSION = re.compile(
+    r"(.*/[0-9a-f]{20})\.(parquet|json)"
+)  # the data of a version, or its manifest when it is superseded
 READERS = 16  # at once, from a bucket
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -83,20 +87,35 @@ class Lake:
         if generation is None:
             self.mark()
         version = content_hash(frame)
-        known = self._known(table, partition, version, current) if generation else None
+        files = self._kept(table, partition, version, current) if generation else None
         manifest = Manifest(
             table=table,
             partition=partition,
             rows=frame.height,
             schema={column: str(dtype) for column, dtype in frame.schema.items()},
             version=version,
-            files=known.files if known and self.intact(known) else (self._place(table, partition, version, frame),),
+            files=files or (self._place(table, partition, version, frame),),
             written_at=written_at,
             code_version=code_version,
             inputs=dict(inputs or {}),
             verdicts=tuple(verdicts),
         )
         return self._replace(current, generation, manifest)
+
+    def _kept(
+        self, table: str, partition: str | None, version: str, current: Manifest | None
+    ) -> tuple[DataFile, ...] | None:
+        """Return the files of a version that is there already, or None.
+
+        One that was superseded is written again as it is: who removes old versions sees that it came back.
+        """
+        known = self._known(table, partition, version, current)
+        if known is None or not self.intact(known):
+            return None
+        if known is not current:
+            for name in (self._name(table, partition, file.name) for file in known.files):
+                self.store.write(name, self.store.read(name))
+        return known.files
 
     def intact(self, manifest: Manifest) -> bool:
         """Tell whether the files of a manifest are there, byte for byte. In a bucket they are all read for that."""
@@ -366,6 +385,39 @@ class Lake:
             return snapshots.kept(self.store, snapshot)
         except FileNotFoundError as error:
             raise MissingPartitionError(f"{self.url}: there is no snapshot {snapshot[:12]}; it was removed") from error
+
+    def old_files(self, table: str) -> dict[str, Manifest | None]:
+        """Return the data files that no current manifest names, each with the manifest of its version.
+
+        By name in the store. None: what a writer left behind who was killed, or lost a race, or writes just now.
+        """
+        live = {self._in_folder(table, folder, file.name) for folder, file in _files_of(self.live(table))}
+        stems = {found[1] for found in map(OF_VERSION.fullmatch, self.store.names(table)) if found}
+        return {
+            f"{stem}.parquet": self._read(Manifest.from_json, f"{stem}.json")
+            for stem in sorted(stems)
+            if stem.count("/") == table.count("/") + 2 and f"{stem}.parquet" not in live
+        }
+
+    def forget(self, name: str, *, before: datetime) -> int:
+        """Remove one of the `old_files` and its manifest; return how many bytes that frees.
+
+        Nothing happens (0) when it was written at `before` or later by the store's clock, or is current again: a writer may
+        be about to name it.
+        """
+        found = self.store.stat(name)
+        table, partition, file = name.rsplit("/", 2)
+        current = self.live(table, [partition]).get(partition)
+        if current and file in [item.name for item in current.files]:
+            return 0
+        if found and found.modified_at >= before:
+            return 0
+        try:
+            self.store.remove(name, generation=found.generation if found else None)
+        except PreconditionFailed:
+            return 0
+        self.store.remove(f"{name.removesuffix('.parquet')}.json")
+        return found.size if found else 0
 
     def _folders(self, table: str) -> list[str]:
         return self.store.folders(table)

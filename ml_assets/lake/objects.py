@@ -47,8 +47,8 @@ class Backend(Protocol):
     def stat(self, name: str) -> StoredObject | None:
         """Return the object without its bytes, or None."""
 
-    def remove(self, name: str) -> None:
-        """Remove the object; one that is already gone is no error."""
+    def remove(self, name: str, generation: str | None) -> None:
+        """Remove the object; one that is already gone is no error. `PreconditionFailed` when it is not that generation."""
 
     def objects(self, prefix: str, after: str) -> Iterable[StoredObject]:
         """Yield the objects below the folder `prefix` whose names are greater than `after`, in any order."""

@@ -102,9 +102,11 @@ class RemoteFolder:
             return None
         return _object(name, info) if info["type"] == "file" else None
 
-    def remove(self, name: str) -> None:
-        """Remove the object."""
+    def remove(self, name: str, generation: str | None) -> None:
+        """Remove the object; nothing but a comparison before it protects another generation."""
         try:
+            if generation is not None and self.stat(name):
+                self._require(name, generation)
             self._fs.rm_file(self._remote(name))
         except FileNotFoundError:
             return

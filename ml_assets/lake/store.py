@@ -86,9 +86,13 @@ class Store:
         if isinstance(self.backend, Folder):
             self.backend.settle(folder)
 
-    def remove(self, name: str) -> None:
-        """Remove one object; one that is already gone is no error."""
-        self.backend.remove(name)
+    def remove(self, name: str, *, generation: str | None = None) -> None:
+        """Remove one object; one that is already gone is no error.
+
+        With `generation` only that one; `PreconditionFailed` when it is another one by now. S3 has no such condition: there
+        it is compared first.
+        """
+        self.backend.remove(name, generation)
 
     def names(self, prefix: str = "", *, after: str = "") -> list[str]:
         """Return the sorted names of the objects below the folder `prefix`; temporary files are left out."""

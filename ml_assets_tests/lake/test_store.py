@@ -115,6 +115,17 @@ def test_a_write_replaces_one_generation_or_nothing(store: Store) -> None:
     assert store.names() == []
 
 
+def test_a_removal_takes_one_generation_or_nothing(store: Store) -> None:
+    first = store.write("a", b"1")
+    second = store.write("a", b"2")
+    with pytest.raises(PreconditionFailed):
+        store.remove("a", generation=first)
+    assert store.read("a") == b"2"
+    store.remove("a", generation=second)
+    store.remove("a", generation=second)
+    assert store.names() == []
+
+
 def test_a_write_has_one_condition(store: Store) -> None:
     with pytest.raises(ValueError, match="not both"):
         store.write("a", b"1", expect="absent", generation="1")
