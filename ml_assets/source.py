@@ -76,6 +76,24 @@ def _columns(context: dg.ResolutionContext, given: Sequence[Any]) -> list[Column
 Columns = Annotated[Sequence[Column], dg.Resolver(_columns, model_field_type=Sequence[Column.model()])]  # type: ignore[misc]
 
 
+Policy = Literal["refuse", "quarantine", "accept"]
+POLICY = "refuse: the run fails and the file waits; quarantine: the file goes there whole; accept: "
+
+
+class SchemaChanges(dg.Model, dg.Resolvable):
+    """What becomes of a file whose columns are not the declared ones. What is accepted is told in a warning."""
+
+    new_column: Policy = Field(default="quarantine", description=f"{POLICY}it is left out")
+    missing_column: Policy = Field(
+        default="quarantine",
+        description=f"{POLICY}it is null, where nullable is true; else the file goes to quarantine",
+    )
+    widened_type: Policy = Field(
+        default="quarantine",
+        description=f"{POLICY}text is taken where every value is of the declared type; else the file goes to quarantine",
+    )
+
+
 class Cleaning(dg.Model, dg.Resolvable):
     """How the raw table becomes the clean one."""
 
@@ -147,6 +165,9 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     )
     false_values: Words = Field(
         default=("false", "0", "no", "f", "n"), description="words for false in a CSV, in any case"
+    )
+    schema_changes: SchemaChanges = Field(
+        default=SchemaChanges(), description="what becomes of a file with new or missing columns, or other types"
     )
     clock: Literal["replay", "system"] = Field(
         default="replay", description="whose time: the replay's while there is one, or the system's"
@@ -273,7 +294,7 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
 
     def contract(self) -> Any:
         """Return the plain `SourceContract` that readers work with."""
-        from ml_assets.collection.contract import SourceContract
+        from ml_assets.collection import contract as plain
         from ml_assets.quality.contract import ColumnContract
 
         columns = [
@@ -293,9 +314,9 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
         ]
         forms = {column.name: column.format for column in self.columns if column.format}
         past = [column.name for column in self.columns if not column.future]
-        return SourceContract(
-            columns=columns, forms=forms, past=past, **{name: getattr(self, name) for name in READING}
-        )
+        same = {name: getattr(self, name) for name in READING}
+        changes = plain.SchemaChanges(**self.schema_changes.model_dump())
+        return plain.SourceContract(columns=columns, forms=forms, past=past, schema_changes=changes, **same)
 
 
 def _is_encoding(name: str) -> bool:

@@ -8,17 +8,47 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
+from functools import partial
+from typing import Any, Literal
 
 import polars as pl
 
 from ml_assets.collection.formats import MOST_BYTES, ContractError, Dialect, Format, decompress, format_of
 from ml_assets.collection.tables import CsvTable, Table, open_table
-from ml_assets.collection.values import TYPES
+from ml_assets.collection.values import TYPES, from_text
 from ml_assets.quality.contract import ColumnContract
 
 LANDED_AT = "landed_at"
 MOST_NAMED = 10  # columns in one message
 INDEX = ("", "__index_level_0__", "Unnamed: 0")
+Policy = Literal["refuse", "quarantine", "accept"]
+
+
+class RefusedError(ContractError):
+    """A file's schema changed in a way that its source refuses: the run fails, and the file waits for a person."""
+
+
+@dataclass(frozen=True)
+class SchemaChanges:
+    """What becomes of a file whose columns are not those of the contract.
+
+    `quarantine`: it goes there whole. `refuse`: the run fails, nothing is decided, the file waits. `accept`, with a note:
+    a new column is left out; a missing one is null, where any share of nulls is allowed; text in the place of another
+    type is taken when every value of the column is one of the declared type. What would be lost or would change the
+    table's type (decimals in whole numbers, a renamed column) goes to quarantine nevertheless.
+    """
+
+    new_column: Policy = "quarantine"
+    missing_column: Policy = "quarantine"
+    widened_type: Policy = "quarantine"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The rows of a file, with the contract's columns and types, and how the file differs from it (empty: it does not)."""
+
+    rows: pl.DataFrame
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +61,7 @@ class SourceContract:
     `day_columns` name the year, month and day columns whose values must agree with the file's day.
     `format` is that of the files; None: as the pattern ends. From `null_values` to `false_values` they are as in `Dialect`.
     `past` are columns of days and times that say what has happened: none may lie after the moment of collecting.
+    `schema_changes` says what becomes of a file with other columns.
     `forms` tell for columns of days and times how text writes them (`strftime`); the others are ISO 8601.
     """
 
@@ -51,6 +82,7 @@ class SourceContract:
     false_values: Sequence[str] = Dialect.false_values
     forms: Mapping[str, str] = field(default_factory=dict)
     past: Sequence[str] = ()
+    schema_changes: SchemaChanges = SchemaChanges()
 
     @property
     def dialect(self) -> Dialect:
@@ -81,21 +113,26 @@ class SourceContract:
 
 
 def parse(data: bytes, contract: SourceContract, *, name: str) -> pl.DataFrame:
+    """Return the rows that `read_file` finds."""
+    return read_file(data, contract, name=name).rows
+
+
+def read_file(data: bytes, contract: SourceContract, *, name: str) -> Parsed:
     """Return the file's rows with the contract's columns and types, in the contract's order.
 
     Raises `ContractError` for an empty, truncated or undecodable file, a missing, renamed, doubled or unknown column, and
-    values that are not of the declared type. The message is the reason and the fix; it does not name the file.
+    values that are not of the declared type; `RefusedError` where the source refuses such a change of the schema. The
+    message is the reason and the fix; it does not name the file.
     """
-    table = open_table(
-        decompress(data, name, most=MOST_BYTES),
-        contract.format_of(name),
-        contract.dialect,
-        {column.name: column.dtype for column in contract.columns},
-    )
-    _compare_columns(table, [column.name for column in contract.columns])
+    types = {column.name: column.dtype for column in contract.columns}
+    opened = partial(open_table, decompress(data, name, most=MOST_BYTES), contract.format_of(name), contract.dialect)
+    table = opened(types)
+    notes = _compare_columns(table, contract)
     if not table.height:
         raise ContractError("the file has a header but no rows; deliver it again with its rows")
-    return pl.DataFrame([_typed(table, column, contract) for column in contract.columns])
+    found = [_column(table, column, contract, lambda other: opened(types | other)) for column in contract.columns]
+    notes += [note for _, note in found if note]
+    return Parsed(pl.DataFrame([values for values, _ in found]), "; ".join(notes))
 
 
 def check_day(frame: pl.DataFrame, contract: SourceContract, day: str | None) -> None:
@@ -147,24 +184,43 @@ def _calendar_day(text: str) -> str:
     raise ContractError(f"{text!r} in the name is not a day like 2013-01-31; rename the file")
 
 
-def _compare_columns(table: Table, declared: Sequence[str]) -> None:
-    missing = _without(declared, table.names)
-    unknown = _without(table.names, declared)
+def _compare_columns(table: Table, contract: SourceContract) -> list[str]:
+    """Return in words which columns are not there, and which are there beside them, where that is accepted."""
+    declared = [column.name for column in contract.columns]
+    missing, unknown = _without(declared, table.names), _without(table.names, declared)
     hints = {name: _renamed(name, unknown) for name in missing[:MOST_NAMED]}
     if table.sparse:  # a column without a value is not written at all; only a renamed one is missing
         missing = [name for name in missing if hints.get(name)]
-    if missing:
-        named = [f"{name}{hints[name]}" for name in missing[:MOST_NAMED]]
-        raise ContractError(
-            f"column{'s' * (len(missing) > 1)} missing: {_some(named, len(missing))}; deliver all declared columns"
-            f"{_one_column(table.names)}"
-        )
-    if unknown:
-        named = [repr(name) for name in unknown[:MOST_NAMED]]
-        raise ContractError(
-            f"unknown columns [{_some(named, len(unknown))}]; declare them in the source's contract or leave them out"
-            f"{_index(unknown)}"
-        )
+    return [*_missing(missing, hints, table, contract), *_unknown(unknown, contract.schema_changes.new_column)]
+
+
+def _missing(missing: Sequence[str], hints: Mapping[str, str], table: Table, contract: SourceContract) -> list[str]:
+    if not missing:
+        return []
+    named = _some([f"{name}{hints[name]}" for name in missing[:MOST_NAMED]], len(missing))
+    policy = contract.schema_changes.missing_column
+    needed = {column.name for column in contract.columns if column.nullable is not True}
+    if policy == "accept" and (needed & set(missing) or any(hints.values())):
+        policy = "quarantine"
+    reason = (
+        f"column{'s' * (len(missing) > 1)} missing: {named}; deliver all declared columns{_one_column(table.names)}"
+    )
+    return _by_policy(policy, reason, f"without {named}, which {'are' if len(missing) > 1 else 'is'} null")
+
+
+def _unknown(unknown: Sequence[str], policy: Policy) -> list[str]:
+    if not unknown:
+        return []
+    named = _some([repr(name) for name in unknown[:MOST_NAMED]], len(unknown))
+    reason = f"unknown columns [{named}]; declare them in the source's contract or leave them out{_index(unknown)}"
+    return _by_policy(policy, reason, f"unknown columns [{named}] are left out")
+
+
+def _by_policy(policy: Policy, reason: str, note: str) -> list[str]:
+    """Return the note on a change that is accepted; else raise the reason."""
+    if policy == "accept":
+        return [note]
+    raise RefusedError(reason) if policy == "refuse" else ContractError(reason)
 
 
 def _without(names: Sequence[str], others: Iterable[str]) -> list[str]:
@@ -194,8 +250,46 @@ def _index(unknown: Sequence[str]) -> str:
     return "" if found is None else f" ({found!r} looks like an index of pandas: write with index=False)"
 
 
+def _column(table: Table, column: ColumnContract, contract: SourceContract, opened: Any) -> tuple[pl.Series, str]:
+    """Return a column and a note on it; `opened` opens the file again with other types of some columns."""
+    try:
+        return _typed(table, column, contract), ""
+    except ContractError as error:
+        policy = contract.schema_changes.widened_type
+        wider = _wider(column, opened) if policy != "quarantine" else None
+        if wider is None:
+            raise
+        if policy == "refuse":
+            raise RefusedError(f"{error} (the whole column is {wider.dtype})") from error
+        typed = _narrowed(wider, column, contract)
+        if typed is None:
+            raise
+        return typed, f"column {column.name}: text is taken as {column.dtype}"
+
+
+def _wider(column: ColumnContract, opened: Any) -> pl.Series | None:
+    """Return a column in the next type that holds each of its values: decimals for whole numbers, else text."""
+    for dtype in ("Float64", "String") if column.dtype == "Int64" else ("String",):
+        table = opened({column.name: dtype})
+        if dtype == "String" and isinstance(table, CsvTable):
+            return None  # where all is text, it says nothing
+        with contextlib.suppress(ContractError):
+            values, misfit = table.column(column.name, dtype)
+            if misfit is None:
+                return pl.Series(values)
+    return None
+
+
+def _narrowed(wider: pl.Series, column: ColumnContract, contract: SourceContract) -> pl.Series | None:
+    """Return text as the declared type; None when a value would be lost."""
+    if wider.dtype != pl.String:
+        return None
+    typed = from_text(wider, column.dtype, contract.dialect, form=contract.forms.get(column.name, ""))
+    return typed if typed.null_count() == wider.null_count() else None
+
+
 def _typed(table: Table, column: ColumnContract, contract: SourceContract) -> pl.Series:
-    if column.name not in table.names and table.sparse:
+    if column.name not in table.names:  # accepted
         return pl.Series(column.name, [None] * table.height, dtype=TYPES[column.dtype])
     typed, misfit = table.column(column.name, column.dtype, form=contract.forms.get(column.name, ""))
     if misfit:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import polars as pl
 import pytest
 
 from ml_assets.collection import collect as room
-from ml_assets.collection.collect import Landing, collect, expected_day, new_files, waiting
-from ml_assets.collection.ledger import Ledger
+from ml_assets.collection.collect import Delivery, Landing, collect, expected_day, new_files, waiting
+from ml_assets.collection.contract import SourceContract
+from ml_assets.collection.ledger import Entry, Ledger
+from ml_assets.lake import Lake, Manifest, PreconditionFailed, Store, StoredObject
 from ml_assets.quality import Verdict
 from ml_assets.replay import faults
 from ml_assets.replay.world import World
@@ -124,7 +128,7 @@ def test_the_raw_rows_know_when_they_landed_and_from_what(places: Landing) -> No
     manifest = places.lake.manifest("raw/things", DAY)
     assert manifest is not None
     (entry,) = places.ledger.entries()
-    assert manifest.inputs == {f"landing/{FILE}": entry.sha256}
+    assert manifest.inputs == {f"landing/{FILE}@{entry.generation}": entry.sha256}
     assert (manifest.code_version, manifest.red, len(manifest.verdicts)) == ("c0de", [], 1)
     assert places.lake.read("raw/things")["landed_at"].to_list() == [START + timedelta(minutes=5)]
 
@@ -245,7 +249,7 @@ def test_a_crash_before_the_ledger_is_repaired_by_the_next_run(places: Landing, 
     put(places, "things/things-2013-02-02.csv", ONE, after=91)
     put(places, "things/things-2013-02-03.csv", "id\n", after=92)
 
-    def killed(self: Ledger, entries: object) -> None:
+    def killed(self: Ledger, entries: object, **_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -258,3 +262,224 @@ def test_a_crash_before_the_ledger_is_repaired_by_the_next_run(places: Landing, 
     rows = {day: manifest.rows for day, manifest in again.lake.manifests("raw/things").items()}
     assert rows == {DAY: 2, "2013-02-02": 1}
     assert len(again.quarantine.names()) == 4
+
+
+def test_what_a_killed_run_wrote_is_entered_even_if_the_file_was_overwritten_since(
+    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(places, FILE, ONE, after=5)
+    killed(monkeypatch, places)
+    put(places, FILE, "", after=10)  # and broken
+    again = open_places(tmp_path)
+    take(again)
+    ingested, broken = again.ledger.entries()
+    assert (ingested.status, ingested.partition, broken.status) == ("ingested", DAY, "quarantined")
+    assert ingested.sha256 == hashlib.sha256(ONE.encode()).hexdigest()
+    assert ingested.landed_at == START + timedelta(minutes=5)
+    assert again.ledger.live("things")[DAY].version == manifest_of(again).version
+
+
+def test_what_a_killed_run_wrote_is_entered_even_if_the_file_was_deleted_since(
+    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(places, FILE, ONE)
+    killed(monkeypatch, places)
+    places.landing.remove(FILE)
+    again = open_places(tmp_path)
+    assert take(again) == {FILE: "ingested"}
+    assert collect(THINGS, again, now=NOW).entries == []
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, places: Landing) -> None:
+    """Collect, and be killed before the ledger is written."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "append", stop)
+        collect(THINGS, places, now=NOW)
+
+
+# -- races -------------------------------------------------------------------------------------------------------------------
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, what: Callable[[], object]) -> None:
+    """Let something happen once, just before the ledger is written."""
+    real, waiting_ = Ledger.append, [what]
+
+    def append(ledger: Ledger, entries: Iterable[Entry], **how: int) -> None:
+        while waiting_:
+            waiting_.pop()()
+        real(ledger, entries, **how)
+
+    monkeypatch.setattr(Ledger, "append", append)
+
+
+def test_two_who_collect_the_same_file_enter_it_once(
+    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(places, FILE, ONE)
+    other: dict[str, str] = {}
+    meanwhile(monkeypatch, lambda: other.update(take(open_places(tmp_path))))
+    done = collect(THINGS, places, now=NOW)
+    assert (other, done.entries) == ({FILE: "ingested"}, [])
+    assert [entry.status for entry in places.ledger.entries()] == ["ingested"]
+
+
+@pytest.mark.parametrize("after", [-5, 5], ids=["older", "newer"])
+def test_two_who_collect_rivals_end_with_the_newer_one(
+    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The other one takes a rival, decides and is done, after this one has written and before it enters that."""
+    rival = f"things/things-{DAY}.rival.csv"
+    put(places, FILE, ONE)
+
+    def other() -> None:
+        theirs = open_places(tmp_path)
+        put(theirs, rival, TWO, after=after)
+        collect(THINGS, replace(theirs, landing=_Only(theirs.landing, rival)), now=NOW)  # type: ignore[arg-type]
+
+    meanwhile(monkeypatch, other)
+    take(places)
+    winner = rival if after > 0 else FILE
+    live = places.ledger.live("things")
+    assert {day: entry.name for day, entry in live.items()} == {DAY: winner}
+    assert [entry.status for entry in places.ledger.entries()].count("ingested") == 1
+    assert places.lake.read("raw/things").height == (2 if after > 0 else 1)
+    assert live[DAY].version == manifest_of(places).version
+
+
+def test_an_older_delivery_written_over_a_newer_one_is_taken_back(
+    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who lost the race was killed between raw and ledger: what holds is brought back from the lake."""
+    put(places, FILE, ONE)
+    theirs = open_places(tmp_path)
+    take(places)
+    version = manifest_of(places).version
+    late = put(places, f"things/things-{DAY}.late.csv", TWO, after=-5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "live", lambda *_: {})
+        patch.setattr(Ledger, "confirmed", lambda *_: {})
+        killed(patch, theirs)
+    assert manifest_of(places).version != version
+    assert take(open_places(tmp_path))[late] == "superseded"
+    assert manifest_of(places).version == version
+    assert manifest_of(places).inputs[f"landing/{FILE}@{places.ledger.live('things')[DAY].generation}"]
+
+
+def test_a_partition_that_is_written_by_another_is_decided_again(
+    places: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(places, FILE, ONE)
+    real, lost = Lake.write, [True]
+
+    def write(*given: object, **how: object) -> object:
+        if lost:
+            lost.clear()
+            raise PreconditionFailed("somebody was first")
+        return real(*given, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Lake, "write", write)
+    assert take(places) == {FILE: "ingested"}
+
+
+class _Only:
+    """A landing zone of which one file is seen."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def objects(self, prefix: str = "") -> list[StoredObject]:
+        return [item for item in self._store.objects(prefix) if item.name == self._name]
+
+
+def manifest_of(places: Landing) -> Manifest:
+    """The manifest of the day."""
+    found = places.lake.manifest("raw/things", DAY)
+    assert found is not None
+    return found
+
+
+# -- between listing and reading ----------------------------------------------------------------------------------------------
+
+
+def when_read(monkeypatch: pytest.MonkeyPatch, places: Landing, what: Callable[[], object]) -> None:
+    """Let something happen once, between listing and reading."""
+    real, waiting_ = places.landing.read, [what]
+
+    def read(name: str, **how: str) -> bytes:
+        while waiting_:
+            waiting_.pop()()
+        return real(name, **how)
+
+    monkeypatch.setattr(places.landing, "read", read)
+
+
+def test_a_file_overwritten_between_listing_and_reading_is_taken_with_the_next_look(
+    places: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(places, FILE, ONE)
+    when_read(monkeypatch, places, lambda: put(places, FILE, TWO, after=5))
+    take(places)
+    (entry,) = places.ledger.entries()
+    assert (entry.status, entry.partition) == ("gone", DAY)
+    assert entry.reason.startswith("overwritten before it was read")
+    take(places)
+    assert [entry.status for entry in places.ledger.entries()] == ["gone", "ingested"]
+    assert places.lake.read("raw/things").height == 2
+
+
+def test_a_file_deleted_between_listing_and_reading_leaves_its_line(
+    places: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(places, FILE, ONE)
+    when_read(monkeypatch, places, lambda: places.landing.remove(FILE))
+    take(places)
+    (entry,) = places.ledger.entries()
+    assert entry.status == "gone"
+    assert entry.reason.startswith("deleted before it was read")
+    assert new_files(THINGS, places) == []
+
+
+def test_a_file_deleted_after_it_was_taken_stays_in(places: Landing) -> None:
+    put(places, FILE, ONE)
+    take(places)
+    places.landing.remove(FILE)
+    assert take(places) == {FILE: "ingested"}
+    assert places.lake.read("raw/things").height == 1
+
+
+def test_a_file_uploaded_again_with_the_same_bytes_is_a_duplicate(places: Landing) -> None:
+    put(places, FILE, ONE)
+    take(places)
+    version = manifest_of(places).version
+    put(places, FILE, ONE, after=5)
+    take(places)
+    assert [entry.status for entry in places.ledger.entries()] == ["ingested", "duplicate"]
+    assert manifest_of(places).version == version
+
+
+def test_files_held_at_once_are_bounded_by_their_bytes(places: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_AT_ONCE", 40)
+    parts: list[int] = []
+    real = room._judged
+
+    def judged(read: Sequence[Delivery], contract: SourceContract) -> list[Delivery]:
+        parts.append(len(read))
+        return real(read, contract)
+
+    monkeypatch.setattr(room, "_judged", judged)
+    for day, rows in enumerate((1, 1, 20, 1), start=10):
+        put(
+            places,
+            f"things/things-2013-01-{day}.csv",
+            "id,value\n" + "".join(f"{n},1\n" for n in range(rows)),
+            after=day,
+        )
+    assert set(take(places).values()) == {"ingested"}
+    assert parts == [2, 1, 1]

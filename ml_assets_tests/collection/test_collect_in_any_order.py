@@ -83,7 +83,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule()
     def collect_and_be_killed(self) -> None:
-        def stop(self: Ledger, entries: object) -> None:
+        def stop(self: Ledger, entries: object, **_: object) -> None:
             raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
