@@ -2,10 +2,13 @@
 
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 
 from ml_assets.resources.environment import resources
+
+T = TypeVar("T", bound=dg.Component)
 
 
 @dg.definitions
@@ -15,12 +18,21 @@ def defs() -> dg.Definitions:
     The tree is built from its folder instead of by `dg.load_from_defs_folder`, which also imports every component library that
     is installed (Google's clients among them, 2 s in every process) for the docs tab of the UI.
     """
-    # Chosen on purpose (STYLE): backfill policies, freshness policies, code references.
-    warnings.simplefilter("ignore", dg.BetaWarning)
-    warnings.simplefilter("ignore", dg.PreviewWarning)
-    tree = dg.ComponentTree.for_project(Path(__file__))
+    tree = _tree()
     loaded = tree.build_defs_at_path(tree.defs_module_path)
     bound = dg.Definitions(
         resources=resources(Path(__file__).parents[1]), executor=dg.in_process_executor, component_tree=tree
     )
     return dg.Definitions.merge(loaded, bound)
+
+
+def declared(of_type: type[T]) -> list[T]:
+    """Return the components of a type as they are declared, such as every `MlProblem`; no instance is needed."""
+    return _tree().get_all_components(of_type)
+
+
+def _tree() -> dg.ComponentTree:
+    # Chosen on purpose (STYLE): backfill policies, freshness policies, code references.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    warnings.simplefilter("ignore", dg.PreviewWarning)
+    return dg.ComponentTree.for_project(Path(__file__))

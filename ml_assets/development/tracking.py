@@ -152,6 +152,11 @@ class Tracking:
                 return None
             raise
 
+    def tag_version(self, problem: str, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a registered version."""
+        for name, text in tags.items():
+            self._client.set_model_version_tag(problem, version, name, text)
+
     def log_bundle(self, run_id: str, folder: Path) -> str:
         """Store a bundle's folder with the run, and return its URI: the `source` to register."""
         if not any(Path(folder).iterdir() if Path(folder).is_dir() else ()):

@@ -84,7 +84,11 @@ def scores_file(folder: Path) -> Path:
 def keep_scores(folder: Path, scores: np.ndarray) -> None:
     """Keep the scores that `CandidateResult.scores` returns."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    np.save(scores_file(folder), scores, allow_pickle=False)
+    target = scores_file(folder)
+    draft = target.with_name(f".{target.name}")  # what is there may be a link to DVC's cache: never written in place
+    with draft.open("wb") as file:
+        np.save(file, scores, allow_pickle=False)
+    draft.replace(target)
 
 
 def train_candidate(

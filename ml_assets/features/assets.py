@@ -128,22 +128,11 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
     def features(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource, clock: ClockResource
     ) -> dg.MaterializeResult:
-        from ml_assets.features.making import make_view
-
         store, repo, now = lake.open(), feature_store.declared(), clock.open(component.clock).now()
         partitions = of_run_or_whole(context, component.days if view.partitioned else None)
         work = view_recipe(component, view, repo).work(store, partitions, anew=anew(context))
         tables = {read: work.scan(read) for read in work.recipe.reads}
-        made = make_view(
-            work,
-            view.name,
-            _compute(view, tables),
-            repo.views.get(view.name),
-            entity=view.entity,
-            expectations=view.expectations,
-            time_zone=component.time_zone,
-            now=now,
-        )
+        made = view_maker(component, view, repo, now=now)(work)
         fresh, freshness = _freshness(view, store, now=now)
         page = _page(view, repo, made.rows, tables) | {"freshness": fresh}
         manifests = made.written.manifests
@@ -158,6 +147,25 @@ def feature_asset(component: FeatureViews, view: View) -> dg.AssetsDefinition:
         )
 
     return features
+
+
+def view_maker(component: FeatureViews, view: View, repo: Any, *, now: datetime) -> Callable[[Any], Any]:
+    """Return what makes the view of a recipe's `Work`: it returns the `ml_assets.features.making.MadeView`."""
+    from ml_assets.features.making import make_view
+
+    def make(work: Any) -> Any:
+        return make_view(
+            work,
+            view.name,
+            _compute(view, {read: work.scan(read) for read in work.recipe.reads}),
+            repo.views.get(view.name),
+            entity=view.entity,
+            expectations=view.expectations,
+            time_zone=component.time_zone,
+            now=now,
+        )
+
+    return make
 
 
 def view_recipe(component: FeatureViews, view: View, repo: Any) -> Any:

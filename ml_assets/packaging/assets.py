@@ -38,28 +38,7 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tags={"stage": keys.PACKAGING},
     )
     def bundle(lake: LakeResource, models: FilesResource) -> dg.MaterializeResult:
-        import polars as pl
-
-        from ml_assets.packaging.bundle import build_bundle, bundle_name
-
-        frame, experiment = training_set_of(problem, lake), open_experiment(problem, lake, models)
-        schema = frame.collect_schema()
-        challenger = challenger_of(experiment)
-        result, winner, threshold = challenger.result, challenger.result.name, challenger.threshold
-        features = features_of(problem, schema.names())
-        built = build_bundle(
-            experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
-            result=result,
-            problem=problem.name,
-            features={name: str(schema[name]) for name in features},
-            example_rows=frame.filter(pl.col("split") == "test").head(EXAMPLES).select(features).collect(),
-            model_version=f"{winner}@{experiment.data_hash[:8]}",
-            data_hash=experiment.data_hash,
-            code_version=code_version_of_models(),
-            threshold=threshold,
-            task=problem.task.plain(),
-        )
-        experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": winner})
+        winner, built = write_bundle(problem, training_set_of(problem, lake), open_experiment(problem, lake, models))
         return dg.MaterializeResult(
             metadata={
                 "model": winner,
@@ -71,6 +50,34 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return bundle
+
+
+def write_bundle(problem: "MlProblem", training_set: Any, experiment: Any) -> tuple[str, Any]:
+    """Write the bundle of the experiment's challenger; return the winner's name and the `BundleManifest`.
+
+    `training_set` is the lazy frame that the experiment was made from: it gives types and the example.
+    """
+    import polars as pl
+
+    from ml_assets.packaging.bundle import build_bundle, bundle_name
+
+    schema, challenger = training_set.collect_schema(), challenger_of(experiment)
+    result, winner, threshold = challenger.result, challenger.result.name, challenger.threshold
+    features = features_of(problem, schema.names())
+    built = build_bundle(
+        experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
+        result=result,
+        problem=problem.name,
+        features={name: str(schema[name]) for name in features},
+        example_rows=training_set.filter(pl.col("split") == "test").head(EXAMPLES).select(features).collect(),
+        model_version=f"{winner}@{experiment.data_hash[:8]}",
+        data_hash=experiment.data_hash,
+        code_version=code_version_of_models(),
+        threshold=threshold,
+        task=problem.task.plain(),
+    )
+    experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": winner})
+    return winner, built
 
 
 def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:

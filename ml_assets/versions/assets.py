@@ -1,18 +1,31 @@
 """Versions in Dagster: the check that a champion can be made again, and what the commands need of the declarations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
 from ml_assets.development.assets import DECLARED, SETTLED, code_version_of_models, plan_of
-from ml_assets.features.assets import TRAINING_ROOMS, training_frame
+from ml_assets.features.assets import (
+    TRAINING_ROOMS,
+    inputs_of,
+    training_frame,
+    view_maker,
+    view_recipe,
+    write_training_set,
+)
+from ml_assets.packaging.assets import write_bundle
+from ml_assets.preparation.assets import clean_recipe, observations_recipe, repairs_of
 from ml_assets.resources.code import rooms_version
-from ml_assets.resources.places import FeatureStoreResource, LakeResource, TrackingResource
+from ml_assets.resources.places import FeatureStoreResource, FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
+    from ml_assets.features.assets import FeatureViews
     from ml_assets.problem import MlProblem
+    from ml_assets.source import Source
 
 REBUILDS = "rebuilds"
 WEEKLY = "0 5 * * 0"
@@ -78,8 +91,6 @@ def rebuild(
     `ml_assets.versions.past.restore` when that is gone.
     """
     import json
-    from datetime import datetime
-    from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from ml_assets.lake import Lake, content_hash
@@ -109,6 +120,112 @@ def rebuild(
         files = verify(Path(ref.source), ref.tags["bundle_digest"]).files
         same, difference = compare(made, bundle, files, test)
     return Rebuilt(data_hash=made_of, rows=test.height, same_files=same, difference=difference, **told)
+
+
+def preprocess(
+    problem: "MlProblem",
+    sources: "Sequence[Source]",
+    components: "Sequence[FeatureViews]",
+    *,
+    lake: LakeResource,
+    feature_store: FeatureStoreResource,
+    now: datetime,
+    place: Path,
+) -> str:
+    """Make all that the problem's training set needs from the raw tables, in a lake at `place`; return the training set's hash.
+
+    It is that of the training set that the assets make of the same raw tables at the same `now`.
+    """
+    from ml_assets.lake import Lake
+    from ml_assets.preparation.making import make_observations
+    from ml_assets.versions.pipeline import LAKE, make_tables
+
+    source, target = lake.open(), Lake(str(place / LAKE))
+    there = FeatureStoreResource(repo=feature_store.repo, lake=target.url)
+    recipes = _clean_recipes(sources, now) | _view_recipes(components, problem.views, there, now)
+    asked, observed = problem.observations, observations_recipe(problem)
+    recipes[observed.table] = (
+        observed,
+        lambda work: make_observations(
+            work, asked.query, problem.task.plain(), key=asked.key, every_day=asked.every_day, now=now
+        ),
+    )
+
+    def maker(recipe: Any, make: Any) -> Any:
+        return lambda: make(recipe.work(target, target.partitions(next(iter(recipe.reads))) or None))
+
+    make_tables(
+        [*inputs_of(problem)],
+        {table: maker(*found) for table, found in recipes.items()},
+        {table: found[0].reads for table, found in recipes.items()},
+        source=source,
+        target=target,
+    )
+    return str(write_training_set(problem, target, there, now=now)[1].manifests["_"].version)
+
+
+def _clean_recipes(sources: "Sequence[Source]", now: datetime) -> dict[str, Any]:
+    """Return, by table, the recipe of each clean table and the function that makes it."""
+    from ml_assets.preparation.making import make_clean
+
+    def make(source: Any) -> Any:
+        return lambda work: make_clean(work, repairs_of(source, source.clean), source.clean.expectations, now=now)
+
+    return {keys.clean(one.name): (clean_recipe(one, one.clean), make(one)) for one in sources if one.clean}
+
+
+def _view_recipes(
+    components: "Sequence[FeatureViews]", wanted: Sequence[str], there: FeatureStoreResource, now: datetime
+) -> dict[str, Any]:
+    """Return, by table, the recipe of each wanted view and the function that makes it."""
+    if not wanted:
+        return {}
+    repo = there.declared()
+    return {
+        keys.feature_view(view.name): (view_recipe(one, view, repo), view_maker(one, view, repo, now=now))
+        for one in components
+        for view in one.views
+        if view.name in wanted
+    }
+
+
+def train(problem: "MlProblem", *, models: FilesResource, place: Path) -> dict[str, Any]:
+    """Train on the training set at `place`, as the assets do; return hashes and metrics, which are also written there.
+
+    Searches begin where those of `models` began.
+    """
+    from ml_assets.development.experiment import Experiment
+    from ml_assets.lake import Lake
+    from ml_assets.packaging.bundle import load_bundle
+    from ml_assets.versions.pipeline import LAKE, MODELS, write_metrics
+
+    table = keys.problem(problem.name, "training_set")
+    lake = Lake(str(place / LAKE))
+    training_set, data_hash = lake.scan(table), lake.live(table)["_"].version
+    experiment = Experiment(place / MODELS, problem.name, data_hash)
+    known = Experiment(models.folder(), problem.name, data_hash)
+    frame = training_set.collect()
+    plan = plan_of(problem, frame.columns)
+    rows, results = plan.rows(frame), list[Any]()
+    for kind in problem.kinds:
+        folder = experiment.folder(f"candidates/{kind}")
+        results.append(plan.train(kind, rows, folder, others=list(results), warm=known.warm(kind)))
+        experiment.write(f"candidates/{kind}", results[-1].to_dict())
+    selection = plan.select(results, rows)
+    made = plan.challenger(selection.winner, results, rows, experiment.folder("challenger"))
+    experiment.write("challenger", made.to_dict() | {"reason": selection.reason})
+    _, built = write_bundle(problem, training_set, experiment)
+    bundle, test = load_bundle(Path(built.folder), digest=built.digest), frame.filter(frame["split"] == "test")
+    told = {
+        "data_hash": data_hash,
+        "winner": selection.winner,
+        "bundle_digest": built.digest,
+        "sha256": dict(made.result.sha256),
+        "validation": selection.value,
+        "test": plan.metric.compute(bundle.truth(test), bundle.predict(test), bundle.threshold),
+    }
+    write_metrics(place, told)
+    return told
 
 
 def versions_of_code() -> dict[str, str]:
