@@ -27,6 +27,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 FILES = "files"
 CHAMPION = "champion"
 MOST_ENTRIES_SHOWN = 50
+MOST_RUNS = 10  # of one request
 
 
 def raw_asset(source: "Source") -> dg.AssetsDefinition:
@@ -55,7 +56,11 @@ def raw_asset(source: "Source") -> dg.AssetsDefinition:
             *check_specs(
                 table, "Every row fits the source's contract: columns, types, nulls, ranges, categories, key."
             ),
-            dg.AssetCheckSpec(FILES, asset=table.split("/"), description="No delivered file is waiting in quarantine."),
+            dg.AssetCheckSpec(
+                FILES,
+                asset=table.split("/"),
+                description="No delivered file is waiting in quarantine, and none that is in was accepted with another schema.",
+            ),
         ],
     )
     def raw(
@@ -119,10 +124,11 @@ def landing_sensor(
     def sensor(
         context: dg.SensorEvaluationContext, landing: LandingResource, clock: ClockResource
     ) -> dg.SkipReason | list[dg.RunRequest]:
-        from ml_assets.collection.watch import look
+        from ml_assets.collection.watch import cursor_of, look, remembered
 
         graph = _graph(context)
         places, now = landing.open(), clock.open().now()
+        pending = _pending(context.instance, remembered(context.cursor))
         found = look(
             places,
             [contract for key in graph.get_all_asset_keys() if (contract := _watched(graph.get(key)))],
@@ -130,8 +136,11 @@ def landing_sensor(
             due=_due(graph, places, now),
             in_flight=_in_flight(context.instance),
             failures=_failures(context.instance),
+            failed_runs={request: failed for request, failed in pending.items() if failed},
             reach=max(int(graph.get(key).metadata.get(LOOKBACK, 0)) for key in graph.get_all_asset_keys()),
         )
+        asked = [] if isinstance(found, str) else found
+        context.update_cursor(cursor_of([*(one for one in pending if not _renewed(one, asked)), *asked]))
         if isinstance(found, str):
             return dg.SkipReason(found)
         blocked = _without_champion(graph, context.instance, needs_champion.resolve(graph))
@@ -173,6 +182,23 @@ def _in_flight(instance: dg.DagsterInstance) -> list[str]:
 def _failures(instance: dg.DagsterInstance) -> dict[str, int]:
     filters = dg.RunsFilter(tags={COLLECTS: "true"}, statuses=[dg.DagsterRunStatus.FAILURE])
     return Counter(run.tags.get(BATCH, "") for run in instance.get_runs(filters, limit=100))
+
+
+def _pending(instance: dg.DagsterInstance, asked: Sequence[Any]) -> dict[Any, int]:
+    """Return the requests whose last run did not succeed, and how many of their runs failed: 0 while it is not over."""
+    found = {}
+    for request in asked:
+        tags = {BATCH: request.batch} | ({RANGE_START: request.first} if request.first else {})
+        runs = instance.get_runs(dg.RunsFilter(tags=tags), limit=MOST_RUNS)
+        if not runs or runs[0].status not in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED):
+            failed = [run for run in runs if run.status == dg.DagsterRunStatus.FAILURE]
+            found[request] = len(failed) if runs and runs[0] in failed else 0
+    return found
+
+
+def _renewed(request: Any, asked: Sequence[Any]) -> bool:
+    """Tell whether a request is among those that are asked for (again)."""
+    return any((request.batch, request.first) == (other.batch, other.first) for other in asked)
 
 
 def _without_champion(graph: Any, instance: dg.DagsterInstance, keys_: Set[dg.AssetKey]) -> set[dg.AssetKey]:
@@ -229,10 +255,13 @@ def _files_metadata(done: Any, places: Any, source: "Source") -> dict[str, Any]:
 
 
 def _entries_table(entries: Sequence[Any]) -> str:
-    notable = [entry for entry in entries if entry.status != "ingested"][-MOST_ENTRIES_SHOWN:]
+    notable = [entry for entry in entries if entry.status != "ingested" or entry.note][-MOST_ENTRIES_SHOWN:]
     if not notable:
         return "every file was ingested"
-    rows = [f"| {entry.name} | {entry.status} | {entry.reason} |" for entry in notable]
+    rows = [
+        f"| {entry.name} | {entry.status} | {'; '.join(filter(None, (entry.reason, entry.note)))} |"
+        for entry in notable
+    ]
     return "\n".join(["| file | status | reason |", "|---|---|---|", *rows])
 
 
@@ -246,13 +275,14 @@ def _contract_check(table: str, manifests: Mapping[str, Any]) -> dg.AssetCheckRe
 def _files_check(table: str, places: Any, source: "Source") -> dg.AssetCheckResult:
     from ml_assets.collection.collect import waiting
 
-    held = waiting(source.contract(), places)
-    rows = [f"| {entry.name} | {entry.reason} |" for entry in held]
+    changed = {entry.name: entry.note for entry in places.ledger.live(source.name).values() if entry.note}
+    told = {entry.name: entry.reason for entry in waiting(source.contract(), places)} | changed
+    rows = [f"| {name} | {reason} |" for name, reason in list(told.items())[-MOST_ENTRIES_SHOWN:]]
     return dg.AssetCheckResult(
         check_name=FILES,
         asset_key=table.split("/"),
-        passed=not held,
+        passed=not told,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(f"{entry.name}: {entry.reason}" for entry in held[:3]) or None,
+        description="; ".join(f"{name}: {reason}" for name, reason in list(told.items())[:3]) or None,
         metadata={"quarantine": dg.MetadataValue.md("\n".join(["| file | reason |", "|---|---|", *rows]))},
     )

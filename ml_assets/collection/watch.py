@@ -1,10 +1,15 @@
-"""What the landing sensor asks for: one request for each stretch of days with new files, never twice, never forgotten."""
+"""What the landing sensor asks for: one request for each stretch of days with new files, never twice, never forgotten.
+
+Nothing depends on the sensor's memory but one thing: its cursor names the requests whose runs are not known to have
+succeeded. When all files are in and a later step of such a run failed, only that tells that there is work left.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 
 from ml_assets import keys
@@ -16,6 +21,7 @@ from ml_assets.lake import StoredObject
 MOST_FILES = 2000  # new files in one look; the rest comes with the next
 MOST_REQUESTS = 5
 MOST_FAILURES = 3
+MOST_REMEMBERED = 25  # requests
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,17 @@ class Request:
     last: str | None
 
 
+def remembered(cursor: str | None) -> list[Request]:
+    """Return the requests in the sensor's cursor."""
+    found = json.loads(cursor) if cursor else []
+    return [Request(**one | {"sources": tuple(one["sources"])}) for one in found]
+
+
+def cursor_of(requests: Iterable[Request]) -> str:
+    """Return the cursor that remembers these requests, or the last ones of very many."""
+    return json.dumps([asdict(request) for request in requests][-MOST_REMEMBERED:])
+
+
 def look(
     places: Landing,
     contracts: Sequence[SourceContract],
@@ -39,25 +56,44 @@ def look(
     failures: Mapping[str, int] | None = None,
     reach: int = 0,
     due: Sequence[Due] = (),
+    failed_runs: Mapping[Request, int] | None = None,
 ) -> list[Request] | str:
     """Return the runs to ask for, or the reason why there are none.
 
     `in_flight` are runs that are still collecting: nothing is asked for beside them. `failures` counts failed runs by
     batch: a batch is asked for again until it failed three times. `reach` is how many days after a corrected day
     features may still depend on it; those that are already ingested are made again too. `due` are pulls to ask for.
+    `failed_runs` are requests of earlier whose last run failed, and how often: once no file is new, they are asked for
+    again, as often.
     """
     if in_flight:
         return f"run {in_flight[0]} is still collecting"
     new = {contract: new_files(contract, places)[:MOST_FILES] for contract in contracts}
     new = {contract: files for contract, files in new.items() if files}
     if not new and not due:
-        return "no new files"
+        return _again(failed_runs or {}) or _nothing(failed_runs or {})
     batch = _digest((item for files in new.values() for item in files), due)
     failed = (failures or {}).get(batch, 0)
     stretches = _stretches(new, places, contracts, now, reach, due)
     if failed >= MOST_FAILURES * max(1, len(stretches)):  # each stretch is a run of its own
         return f"the same {sum(map(len, new.values()))} files failed {failed} times; look at the runs of batch {batch}"
     return _requests(new, batch, failed, stretches, due)
+
+
+def _again(failed_runs: Mapping[Request, int]) -> list[Request]:
+    """Return the requests whose files are in, and whose run failed in a later step."""
+    return [
+        replace(request, key=f"{request.batch}-again-{failed}-{request.first}")
+        for request, failed in failed_runs.items()
+        if failed < MOST_FAILURES
+    ]
+
+
+def _nothing(failed_runs: Mapping[Request, int]) -> str:
+    stuck = sorted({request.batch for request in failed_runs})
+    if not stuck:
+        return "no new files"
+    return f"no new files, but runs of batch {', '.join(stuck)} failed {MOST_FAILURES} times after their files were in"
 
 
 def _requests(
@@ -100,4 +136,4 @@ def _with_reach(day: str, ingested: Iterable[str], reach: int) -> set[str]:
 
 def _digest(items: Iterable[StoredObject], due: Iterable[Due]) -> str:
     lines = sorted([*(f"{item.name}@{item.generation}" for item in items), *(pull.turn for pull in due)])
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()[:16]

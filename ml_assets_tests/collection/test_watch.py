@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ml_assets.collection.collect import Landing, collect
-from ml_assets.collection.watch import MOST_REQUESTS, Request, look
+from ml_assets.collection.watch import MOST_REQUESTS, Request, cursor_of, look, remembered
+from ml_assets.lake import StoredObject
 from ml_assets_tests.collection.outside import NOW, THINGS, open_places, put
 
 OTHERS = replace(THINGS, name="others", pattern="others/others-{day}*.csv")
@@ -150,8 +151,9 @@ def test_files_without_an_expected_day_still_fire_a_run(places: Landing, name: s
 
 def test_a_source_that_declares_no_days_yet(places: Landing) -> None:
     put(places, "things/notes.txt", GOOD)
-    (request,) = look(places, [replace(THINGS, days=None)], now=NOW)
-    assert isinstance(request, Request)
+    found = look(places, [replace(THINGS, days=None)], now=NOW)
+    assert not isinstance(found, str)
+    (request,) = found
     assert request.first == "2013-03-01"
 
 
@@ -168,3 +170,69 @@ def test_very_many_files_come_in_several_looks(places: Landing, monkeypatch: pyt
     monkeypatch.setattr("ml_assets.collection.watch.MOST_FILES", 3)
     deliver(places, *(f"2013-01-{day:02}" for day in range(1, 8)))
     assert [(item.files, item.first, item.last) for item in asked(places)] == [(3, "2013-01-01", "2013-01-03")]
+
+
+# -- what is asked for again when all files are in ------------------------------------------------------------------------
+
+
+def test_a_run_that_failed_after_its_files_were_in_is_asked_for_again_three_times_in_all(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-02-10")
+    asked_for = asked(places)
+    take(places)
+    assert look(places, CONTRACTS, now=NOW, failed_runs={}) == "no new files"
+    again = [asked(places, failed_runs={asked_for[1]: failed})[0] for failed in (1, 2)]
+    assert [(item.first, item.last, item.sources) for item in again] == [("2013-02-10", "2013-02-10", ("things",))] * 2
+    assert len({item.key for item in (*asked_for, *again)}) == 4
+    found = look(places, CONTRACTS, now=NOW, failed_runs={asked_for[1]: 3})
+    assert found == f"no new files, but runs of batch {asked_for[1].batch} failed 3 times after their files were in"
+
+
+def test_new_files_go_before_what_failed(places: Landing) -> None:
+    deliver(places, "2013-01-05")
+    (old,) = asked(places)
+    take(places)
+    deliver(places, "2013-01-06")
+    assert [item.first for item in asked(places, failed_runs={old: 1})] == ["2013-01-06"]
+
+
+def test_the_cursor_remembers_requests_and_not_too_many(places: Landing) -> None:
+    deliver(places, "2013-01-05", "2013-02-10")
+    assert remembered(cursor_of(asked(places))) == asked(places)
+    assert remembered(None) == []
+    many = [replace(asked(places)[0], batch=str(number)) for number in range(60)]
+    assert remembered(cursor_of(many)) == many[-25:]
+
+
+def test_a_thousand_new_files_are_at_most_five_runs(places: Landing) -> None:
+    listed = [
+        StoredObject(f"things/things-2013-{month:02}-{day:02}.{part}.csv", 1, f"{part}", NOW)
+        for month in range(1, 13)
+        for day in range(1, 29, 2)
+        for part in range(6)
+    ]
+    assert len(listed) > 1000
+    places = replace(places, landing=Listing(listed))  # type: ignore[arg-type]
+    assert len(asked(places)) == MOST_REQUESTS
+    assert sum({item.batch: item.files for item in asked(places)}.values()) == len(listed)
+
+
+class Listing:
+    """A landing zone that only lists."""
+
+    def __init__(self, listed: list[StoredObject]) -> None:
+        self._listed = listed
+
+    def objects(self, prefix: str) -> list[StoredObject]:
+        return [item for item in self._listed if item.name.startswith(f"{prefix}/")]
+
+
+def test_only_the_folders_of_the_sources_are_listed(places: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+
+    def objects(prefix: str) -> list[StoredObject]:
+        listed.append(prefix)
+        return []
+
+    monkeypatch.setattr(places.landing, "objects", objects)
+    look(places, CONTRACTS, now=NOW)
+    assert listed == ["things", "others", "reference"]

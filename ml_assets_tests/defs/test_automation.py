@@ -16,6 +16,7 @@ from ml_assets.replay.faults import truncated_gzip
 from ml_assets.replay.world import World, delivered_at
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import resources
+from ml_assets_tests.collection.outside import declared
 
 JOBS = {"ingest", "train", "score", "monitor", "everything", "update"}
 PROBLEMS = ("flight_delay", "arrival_delay", "airport_segments")
@@ -53,13 +54,15 @@ def world(data: Path) -> World:
     return World(Store(str(data / "landing")))
 
 
-def tick(loaded: dg.Definitions, instance: dg.DagsterInstance) -> dg.SensorExecutionData:
+def tick(loaded: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorExecutionData:
     """Evaluate the landing sensor once, as the daemon does."""
     repository = loaded.get_repository_def()
     sensor = repository.get_sensor_def("landing_sensor")
     names = ("landing", "clock", "lake")
     bound = {name: resource for name, resource in resources(Path()).items() if name in names}
-    with dg.build_sensor_context(instance=instance, repository_def=repository, resources=bound) as context:
+    with dg.build_sensor_context(
+        instance=instance, repository_def=repository, resources=bound, cursor=cursor
+    ) as context:
         return sensor.evaluate_tick(context)
 
 
@@ -173,6 +176,36 @@ def test_a_failing_batch_is_tried_three_times(
         instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags)
     assert len(set(run_keys)) == 3
     assert "failed 3 times" in (tick(loaded, instance).skip_message or "")
+
+
+def test_a_run_that_failed_after_its_files_were_in_is_asked_for_again(
+    loaded: dg.Definitions, instance: dg.DagsterInstance, world: World
+) -> None:
+    """The ledger knows nothing of later steps; the cursor and the runs do, until one succeeds or three failed."""
+    world.deliver_days([FIRST])
+    first = tick(loaded, instance)
+    (request,) = first.run_requests or []
+    places = resources(Path())["landing"].open()
+    for name in ("flights", "weather"):
+        collect(declared(name).contract(), places, now=datetime(2013, 1, 10, tzinfo=UTC))
+    assert tick(loaded, instance, first.cursor).run_requests == []  # under way, for all that one knows
+
+    job, tags = loaded.resolve_job_def("update"), {**request.tags, "ml_assets/collects": "true"}
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags)
+    second = tick(loaded, instance, first.cursor)
+    (again,) = second.run_requests or []
+    assert (again.tags, again.run_key == request.run_key) == (request.tags, False)
+    assert [key.to_user_string() for key in again.asset_selection or []] == [
+        key.to_user_string() for key in request.asset_selection or []
+    ]
+
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.SUCCESS, tags=tags)
+    third = tick(loaded, instance, second.cursor)
+    assert (third.run_requests, third.skip_message, third.cursor) == ([], "no new files", "[]")
+
+    for _ in range(2):
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags=tags)
+    assert "failed 3 times after their files were in" in (tick(loaded, instance, second.cursor).skip_message or "")
 
 
 def test_a_correction_remakes_the_days_that_depend_on_it(
