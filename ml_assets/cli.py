@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TERMINATED = 143
+DVC_REMOTE = "ML_ASSETS_DVC_REMOTE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--port", type=int, default=6566, help="default %(default)s")
     server.set_defaults(run=_feature_server)
     _own_data(commands)
+    _versions(commands)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -89,6 +91,29 @@ def _own_data(commands: Any) -> None:
     schema = commands.add_parser("schema", help="print the JSON schema of defs.yaml, for editors")
     schema.add_argument("type", nargs="?", help="Source, FeatureViews or MlProblem: of its attributes alone")
     schema.set_defaults(run=_schema)
+
+
+def _versions(commands: Any) -> None:
+    track = commands.add_parser("track", help="bring DVC's files up to date with the lake and the models")
+    track.set_defaults(run=_track)
+    rebuild = commands.add_parser(
+        "rebuild", help="make a registered model again from what it was made from, and compare"
+    )
+    rebuild.add_argument("model", metavar="MODEL", help="a problem, or problem:version; default: the champion")
+    rebuild.set_defaults(run=_rebuild)
+    gc = commands.add_parser("gc", help="what no reader, model or DVC revision needs; removed with --yes")
+    gc.add_argument("--yes", action="store_true", help="remove it; without, it is only told")
+    gc.add_argument("--grace-days", type=float, default=7, help="younger files stay (default %(default)s)")
+    gc.set_defaults(run=_gc)
+    preprocess = commands.add_parser("preprocess", help="stage of dvc.yaml: raw tables become a training set")
+    train = commands.add_parser("train", help="stage of dvc.yaml: the training set becomes models and a bundle")
+    for stage, function in ((preprocess, _preprocess), (train, _train)):
+        stage.add_argument("problem", help="a declared problem")
+        stage.add_argument("--to", default="data/repro", metavar="FOLDER", help="default %(default)s")
+        stage.set_defaults(run=function)
+    preprocess.add_argument(
+        "--as-known-at", metavar="TIME", help="default: the moment of the current training set, or now"
+    )
 
 
 def _demo(given: argparse.Namespace) -> None:
@@ -184,6 +209,99 @@ def _run(given: argparse.Namespace) -> None:
             tell=lambda line: print(f"[{time.monotonic() - started:5.0f} s] {line}", flush=True),
         )
     )
+
+
+def _track(_: argparse.Namespace) -> None:
+    from ml_assets.resources.environment import resources, setting
+    from ml_assets.versions.assets import tag_champions
+    from ml_assets.versions.tracked import folders, track, use_remote
+
+    places = resources(ROOT)
+    if os.environ.get(DVC_REMOTE):
+        use_remote(ROOT, setting(DVC_REMOTE, ROOT))
+    hashes = track(ROOT, folders(ROOT, places["lake"].url, places["models"].root))
+    print("\n".join(f"{digest:<36}  {path}" for path, digest in hashes.items()))
+    for name in tag_champions(_problems(), hashes, lake=places["lake"], tracking=places["tracking"]):
+        print(f"named in the registry by the champion of {name}")
+
+
+def _rebuild(given: argparse.Namespace) -> None:
+    from ml_assets.resources.environment import resources
+    from ml_assets.versions.assets import rebuild
+
+    name, _, version = given.model.partition(":")
+    places = {part: place for part, place in resources(ROOT).items() if part in ("lake", "feature_store", "tracking")}
+    found = rebuild(_problem(name), version=version, **places)
+    print(found.text())
+    if not found.passed:
+        sys.exit(1)
+
+
+def _gc(given: argparse.Namespace) -> None:
+    from datetime import timedelta
+
+    from ml_assets.resources.clock import Clock
+    from ml_assets.resources.environment import resources
+    from ml_assets.versions.assets import needed_by_models
+    from ml_assets.versions.garbage import find, remove
+    from ml_assets.versions.tracked import needed
+
+    places = resources(ROOT)
+    lake, grace = places["lake"].open(), timedelta(days=given.grace_days)
+    need = needed_by_models(
+        _problems(), needed(ROOT), **{part: places[part] for part in ("lake", "models", "tracking")}
+    )
+    garbage = find(lake, need, now=Clock().now(), grace=grace)  # files have the system's time, also in a replay
+    print(garbage.table())
+    print(f"removed {remove(lake, garbage)} files" if given.yes else "nothing was removed; --yes removes it")
+
+
+def _preprocess(given: argparse.Namespace) -> None:
+    from datetime import datetime
+
+    from ml_assets.definitions import declared
+    from ml_assets.features.assets import FeatureViews
+    from ml_assets.resources.environment import resources
+    from ml_assets.source import Source
+    from ml_assets.versions.assets import moment_of, preprocess
+
+    problem, places = _problem(given.problem), resources(ROOT)
+    now = datetime.fromisoformat(given.as_known_at) if given.as_known_at else None
+    made = preprocess(
+        problem,
+        declared(Source),
+        declared(FeatureViews),
+        lake=places["lake"],
+        feature_store=places["feature_store"],
+        now=now or moment_of(problem, lake=places["lake"], clock=places["clock"]),
+        place=ROOT / given.to,
+    )
+    print(f"training set {made}")
+
+
+def _train(given: argparse.Namespace) -> None:
+    import json
+
+    from ml_assets.resources.environment import resources
+    from ml_assets.versions.assets import train
+
+    told = train(_problem(given.problem), models=resources(ROOT)["models"], place=ROOT / given.to)
+    print(json.dumps(told, indent=1))
+
+
+def _problems() -> list[Any]:
+    """Return the declared problems; no instance of Dagster is needed."""
+    from ml_assets.definitions import declared
+    from ml_assets.problem import MlProblem
+
+    return declared(MlProblem)
+
+
+def _problem(name: str) -> Any:
+    known = {one.name: one for one in _problems()}
+    if name not in known:
+        raise ValueError(f"problem {name!r} is not declared; declared are {', '.join(sorted(known))}")
+    return known[name]
 
 
 def _schema(given: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ VARIABLES = {
     "ML_ASSETS_MLFLOW_ARTIFACTS": "data/mlartifacts",
     "ML_ASSETS_FEATURE_REPO": "feature_repo",
     "ML_ASSETS_REPLAY_CLOCK": "data/replay_clock",
+    "ML_ASSETS_DVC_REMOTE": "data/dvc-remote",
 }
 
 

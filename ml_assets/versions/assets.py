@@ -1,6 +1,6 @@
 """Versions in Dagster: the check that a champion can be made again, and what the commands need of the declarations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import dagster as dg
 from ml_assets import keys
 from ml_assets.development.assets import DECLARED, SETTLED, code_version_of_models, plan_of
 from ml_assets.features.assets import (
+    AS_KNOWN_AT,
     TRAINING_ROOMS,
     inputs_of,
     training_frame,
@@ -20,7 +21,13 @@ from ml_assets.features.assets import (
 from ml_assets.packaging.assets import write_bundle
 from ml_assets.preparation.assets import clean_recipe, observations_recipe, repairs_of
 from ml_assets.resources.code import rooms_version
-from ml_assets.resources.places import FeatureStoreResource, FilesResource, LakeResource, TrackingResource
+from ml_assets.resources.places import (
+    ClockResource,
+    FeatureStoreResource,
+    FilesResource,
+    LakeResource,
+    TrackingResource,
+)
 
 if TYPE_CHECKING:
     from ml_assets.features.assets import FeatureViews
@@ -226,6 +233,59 @@ def train(problem: "MlProblem", *, models: FilesResource, place: Path) -> dict[s
     }
     write_metrics(place, told)
     return told
+
+
+def moment_of(problem: "MlProblem", *, lake: LakeResource, clock: ClockResource) -> datetime:
+    """Return as of when the problem's current training set was made; now, when there is none."""
+    manifest = lake.open().manifest(keys.problem(problem.name, "training_set"))
+    told = manifest.inputs.get(AS_KNOWN_AT) if manifest else None
+    return datetime.fromisoformat(told) if told else clock.open(problem.clock).now()
+
+
+def tag_champions(
+    problems: "Sequence[MlProblem]", hashes: Mapping[str, str], *, lake: LakeResource, tracking: TrackingResource
+) -> list[str]:
+    """Let each champion that was made from the current training set name DVC's hashes; return their problems."""
+    from ml_assets.versions.tracked import as_tags
+
+    store, registry, found = lake.open(), tracking.open(), []
+    for problem in problems:
+        manifest, champion = store.manifest(keys.problem(problem.name, "training_set")), registry.champion(problem.name)
+        if manifest and champion and champion.tags.get("data_hash") == manifest.version:
+            registry.tag_version(problem.name, champion.version, as_tags(hashes))
+            found.append(problem.name)
+    return found
+
+
+def needed_by_models(
+    problems: "Sequence[MlProblem]",
+    paths: Collection[Path],
+    *,
+    lake: LakeResource,
+    models: FilesResource,
+    tracking: TrackingResource,
+) -> Any:
+    """Return the `ml_assets.versions.garbage.Need` of all registered models and experiments; `paths` are files that must stay."""
+    import json
+
+    from ml_assets.versions.garbage import need_of
+
+    registered = tracking.open().versions()
+    wanted = {
+        keys.problem(problem.name, "training_set"): {
+            *(one.tags["data_hash"] for one in registered if one.problem == problem.name and "data_hash" in one.tags),
+            *(folder.name for folder in models.folder(problem.name).glob("*") if folder.is_dir()),
+        }
+        for problem in problems
+    }
+    store = lake.open()
+    root = Path(store.store.path("root")).parent
+    return need_of(
+        store,
+        wanted,
+        pinned=[json.loads(one.tags["inputs"]) for one in registered if "inputs" in one.tags],
+        names=[path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root)],
+    )
 
 
 def versions_of_code() -> dict[str, str]:
