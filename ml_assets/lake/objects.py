@@ -14,7 +14,7 @@ class PreconditionFailed(ValueError):
     """The object changed (or appeared, or went) since it was read: somebody else was first. Read again and retry."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object as listed.
 
