@@ -101,7 +101,7 @@ def test_of_two_writers_who_read_the_same_state_one_wins(exact: Bucket, monkeypa
 
 
 def test_many_writers_of_a_new_partition(exact: Bucket) -> None:
-    ended = together(*[lambda value=value: write(opened(exact), rows(value)) for value in range(4)])  # type: ignore[misc]
+    ended = together(*[lambda value=value: write(opened(exact), rows(value)) for value in range(4)])
     versions = {end.version for end in ended if isinstance(end, Manifest)}
     current = opened(exact).manifest(TABLE, DAY)
     assert current is not None
