@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ml_assets.replay.api import weather_service
 from ml_assets.replay.demo import deliver
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import resources, setting
@@ -36,7 +37,10 @@ def main() -> None:
     """Drive the six weeks, telling the seconds of each part."""
     deliver(ROOT, HISTORY, now=_after(HISTORY))
     environ = {"ML_ASSETS_SENSOR_SECONDS": "1"}
-    with local_dagster(ROOT, port=free_port(), log=ROOT / "dev.log", environ=environ) as running:
+    with (
+        weather_service(ROOT, port=0),
+        local_dagster(ROOT, port=free_port(), log=ROOT / "dev.log", environ=environ) as running,
+    ):
         part("started")
         taken_in(running)
         part("sensor: five weeks ingested")
