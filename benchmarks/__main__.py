@@ -14,9 +14,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks import (
+    backfill,
     definitions,
     feature_store,
     feature_store_curve,
+    ingest,
+    ingest_memory,
     larger_than_memory,
     lifecycle,
     online,
@@ -24,6 +27,7 @@ from benchmarks import (
     own_data,
     problems,
     quality,
+    quality_pass,
     results,
     step_overhead,
     training_set,
@@ -47,6 +51,10 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "step_overhead": step_overhead.bench,
     "lifecycle": lifecycle.bench,
     "own_data": own_data.bench,
+    "ingest": ingest.bench,
+    "ingest_memory": ingest_memory.bench,
+    "backfill": backfill.bench,
+    "quality_pass": quality_pass.bench,
 }
 
 

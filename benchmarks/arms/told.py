@@ -11,8 +11,10 @@ from typing import Any
 from benchmarks.plain_lifecycle import Places
 
 
-def tell(path: Path, *, root: Path, problem: str, seconds: float, parts: Mapping[str, float], **details: float) -> None:
-    """Write time, outcome and details (`parts` are seconds by asset) as JSON."""
+def tell(
+    path: Path, *, root: Path, seconds: float, parts: Mapping[str, float], problem: str = "", **details: float
+) -> None:
+    """Write time, outcome and details (`parts` are seconds by asset) as JSON; without a problem there is no champion."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     found = {
         "seconds": seconds,
@@ -25,13 +27,17 @@ def tell(path: Path, *, root: Path, problem: str, seconds: float, parts: Mapping
 
 def outcome(places: Places, problem: str) -> dict[str, Any]:
     """Return the version of every lake partition, the ledger's counts, and the champion with its test metrics."""
+    lake = places.lake
+    versions = {f"{table}/{name}": one.version for table in lake.tables() for name, one in lake.live(table).items()}
+    found = versions | {"ledger": places.landing.ledger.counts()}
+    return found | (_champion(places, problem) if problem else {})
+
+
+def _champion(places: Places, problem: str) -> dict[str, Any]:
     from ml_assets.packaging.champion import in_office
 
-    lake = places.lake
     champion = in_office(places.tracking, problem)
     return {
-        **{f"{table}/{name}": one.version for table in lake.tables() for name, one in lake.manifests(table).items()},
-        "ledger": places.landing.ledger.counts(),
         "champion": champion.bundle.digest,
         "champion's test metrics": champion.test_metrics,
     }
