@@ -180,6 +180,7 @@ def test_rows_of_no_day_stay_red_however_often_the_step_runs(lake: Lake) -> None
     recipe = Recipe("clean/t", {"raw/t": 0}, "c0de")
     for _ in range(2):
         work = recipe.work(lake, DAYS[:1])
+        assert not work.is_done
         rows = work.scan("raw/t", partition_column=PARTITION).collect()
         homeless = pl.concat([rows, rows.with_columns(pl.lit(None, pl.String).alias(PARTITION))])
         written = work.write(homeless, Suite("clean/t", (Expectation.from_dict(POSITIVE),)), now=NOW)
