@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from ml_assets.lake import PreconditionFailed, Store, StoredObject
-from ml_assets.lake.verify import AlteredFileError, require_sha256
+from ml_assets.lake.verify import AlteredFileError
 
 Status = Literal["ingested", "quarantined", "superseded", "duplicate", "discarded", "gone"]
 STATUSES: tuple[Status, ...] = ("ingested", "quarantined", "superseded", "duplicate", "discarded", "gone")
@@ -30,7 +32,7 @@ FOLDER = "_ledger"
 FOLDED = "_folded"
 FOLD_EVERY = 64  # batches
 MOST_TRIES = 100
-DIGEST = b'{"digest": "'
+DIGEST = '{"digest": "'
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,26 @@ class Entry:
 
     def to_json(self) -> str:
         """Return one JSON line."""
-        times = {"landed_at": self.landed_at.isoformat(), "decided_at": self.decided_at.isoformat()}
-        return json.dumps(asdict(self) | times, sort_keys=True)
+        raw = {name: getattr(self, name) for name in FIELDS}
+        times = {name: raw[name].isoformat() for name in TIMES}
+        return json.dumps(raw | times, sort_keys=True)
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Entry:
         """Read what `to_json` wrote."""
         raw = json.loads(line)
-        times = {name: datetime.fromisoformat(raw[name]) for name in ("landed_at", "decided_at")}
-        shared = {name: sys.intern(raw[name]) for name in ("source", "status", "reason")}
-        return cls(**raw | times | shared)
+        for name in TIMES:
+            raw[name] = _moment(raw[name])
+        for name in SHARED:
+            raw[name] = sys.intern(raw[name]) if raw.get(name) else raw.get(name, "")
+        return cls(**raw)
+
+
+FIELDS = tuple(field.name for field in fields(Entry))
+TIMES = ("landed_at", "decided_at")
+SHARED = ("source", "status", "partition", "note")  # many entries have the same
+
+_moment = lru_cache(maxsize=64)(datetime.fromisoformat)  # so have many the moment of decision
 
 
 class Ledger:
@@ -150,8 +162,8 @@ class Ledger:
         if not self._next:
             self._begin()
         for name in self._names():
-            where = self._store.path(name)
-            self._state |= {entry.identity: entry for entry in _entries(self._store.read(name), where)}
+            data = io.BytesIO(self._store.read(name))
+            self._state |= {entry.identity: entry for entry in _entries(data, self._store.path(name))}
             self._next += 1
         return self._state
 
@@ -163,8 +175,8 @@ class Ledger:
         """Begin with the newest state that is whole."""
         for name in reversed(self._store.names(FOLDED)):
             try:
-                data = gzip.decompress(self._store.read(name))
-                self._state = {entry.identity: entry for entry in _entries(data, self._store.path(name))}
+                with gzip.open(io.BytesIO(self._store.read(name))) as data:
+                    self._state = {entry.identity: entry for entry in _entries(data, self._store.path(name))}
             except (AlteredFileError, OSError, EOFError, zlib.error):
                 continue
             self._next = self._folded = int(name.removeprefix(f"{FOLDED}/").split(".")[0])
@@ -193,15 +205,29 @@ def _live(entries: Iterable[Entry], source: str) -> dict[str | None, Entry]:
 
 def _sealed(lines: bytes) -> bytes:
     """Return lines after a first one with their digest."""
-    return DIGEST + hashlib.sha256(lines).hexdigest().encode() + b'"}\n' + lines
+    return _seal(hashlib.sha256(lines).hexdigest()) + lines
 
 
-def _entries(data: bytes, where: str) -> Iterator[Entry]:
+def _seal(digest: str) -> bytes:
+    return f'{DIGEST}{digest}"}}\n'.encode()
+
+
+def _entries(data: io.BufferedIOBase, where: str) -> Iterator[Entry]:
     """Yield the entries of a batch, after a comparison with its digest; those of before there were digests have none."""
-    if data.startswith(DIGEST):
-        first, _, data = data.partition(b"\n")
-        require_sha256(data, first[len(DIGEST) : -2].decode("ascii", "replace"), where)
+    first = data.readline()
+    begins = data.tell() if first.startswith(DIGEST.encode()) else 0
+    if begins and first != _seal(_sha256(data)):
+        raise AlteredFileError(f"{where} does not hold what was written; restore it from a copy")
+    data.seek(begins)
     try:
-        yield from map(Entry.from_json, data.splitlines())
+        yield from map(Entry.from_json, data)
     except (ValueError, KeyError, TypeError) as error:
         raise AlteredFileError(f"{where} is no batch of the ledger: {error}; restore it from a copy") from error
+
+
+def _sha256(rest: io.BufferedIOBase) -> str:
+    """Return the hash of what follows, without holding it all."""
+    found = hashlib.sha256()
+    for part in iter(lambda: rest.read(2**20), b""):
+        found.update(part)
+    return found.hexdigest()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from ml_assets.collection.collect import Landing, collect
 from ml_assets.collection.watch import MOST_REQUESTS, Request, cursor_of, look, remembered
 from ml_assets.lake import StoredObject
+from ml_assets_tests.collection import tick
 from ml_assets_tests.collection.outside import NOW, THINGS, open_places, put
 
 OTHERS = replace(THINGS, name="others", pattern="others/others-{day}*.csv")
@@ -236,3 +240,14 @@ def test_only_the_folders_of_the_sources_are_listed(places: Landing, monkeypatch
     monkeypatch.setattr(places.landing, "objects", objects)
     look(places, CONTRACTS, now=NOW)
     assert listed == ["things", "others", "reference"]
+
+
+@pytest.mark.slow
+def test_a_look_over_a_hundred_thousand_files_takes_seconds_and_little_memory(tmp_path: Path) -> None:
+    """Of which the ledger knows all but a hundred; the process is told apart from this one, with its imports."""
+    tick.fill(str(tmp_path), 100_000)
+    command = [sys.executable, "-m", tick.__name__, str(tmp_path), "100000"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert found["files"] == tick.NEW
+    assert found["seconds"] < 10
+    assert found["bytes"] < 200e6
