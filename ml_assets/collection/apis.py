@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import islice
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 import polars as pl
 
@@ -98,7 +98,7 @@ class Api:
         """Return dlt's session, which waits as Retry-After says and tries again, while `_again` says so."""
         from dlt.sources.helpers.requests import Client
 
-        return Client(
+        session = Client(
             request_timeout=SECONDS,
             raise_for_status=False,
             status_codes=(),
@@ -107,6 +107,19 @@ class Api:
             request_max_retry_delay=MOST_WAIT,
             retry_condition=self._again,
         ).session
+        session.send = self._only_there(session.send)  # type: ignore[method-assign]
+        return session
+
+    def _only_there(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `send` for this host only: a next page or a redirect elsewhere would take the key along."""
+
+        def guarded(request: Any, **options: Any) -> Any:
+            place = urlsplit(request.url).netloc
+            if place != urlsplit(self.base_url).netloc:
+                raise PullError(f"{self._where}: it sends on to {place}, which shall not see the key")
+            return send(request, **options)
+
+        return guarded
 
     def _again(self, response: Any, error: BaseException | None) -> bool:
         """Count an answer, or its failure, and tell whether to ask once more."""
@@ -127,6 +140,8 @@ class Api:
     def _told(self, error: BaseException) -> str:
         """Return the reason, without the secret, and the fix."""
         cause = root_of(error)
+        if isinstance(cause, PullError):
+            return str(cause)
         status = getattr(getattr(cause, "response", None), "status_code", None)
         reason = f"answered {status}" if status else f"{type(cause).__name__}: {cause}"
         for secret in filter(None, [str((self.auth or {}).get(name) or "") for name in ("api_key", "token")]):

@@ -14,8 +14,9 @@ from ml_assets.collection.pull import state_of
 class Due:
     """A source to pull. `day` is the one that the run is for, None for a table without days.
 
-    A run needs a day that has rows, so it is the last one that was pulled. What comes for other days waits in the
-    landing zone, and fires a run for exactly these. `turn` names the turn of this pull: failures of one do not count in
+    A run needs a day that has rows, so it is the last one that was pulled; what comes for other days waits in the landing
+    zone, and fires a run for exactly these. Before the first pull there is none: it takes the whole history, and is left
+    to a run that somebody starts, or that a file fires. `turn` names the turn of this pull: failures of one do not count in
     the next.
     """
 
@@ -28,8 +29,6 @@ def due(places: Landing, contract: SourceContract, *, now: datetime, hours: floa
     """Return the pull that is due; None while the last one is less than `hours` old."""
     state = state_of(places.lake.store, contract.name)
     every = timedelta(hours=hours)
-    if state.pulled_at and now < state.pulled_at + every:
+    if (state.pulled_at and now < state.pulled_at + every) or (contract.partitioned and state.newest is None):
         return None
-    first = (contract.days or "").partition("/")[0]
-    day = (state.newest or first) if contract.partitioned else None
-    return Due(contract.name, day, f"{contract.name}@{int(now.timestamp() // every.total_seconds())}")
+    return Due(contract.name, state.newest, f"{contract.name}@{int(now.timestamp() // every.total_seconds())}")

@@ -16,9 +16,9 @@ from typing import Any
 
 from ml_assets import keys
 from ml_assets.lake import Store
-from ml_assets.replay.api import ADDRESS, weather_service
+from ml_assets.replay.api import ADDRESS, KEY, weather_service
 from ml_assets.replay.faults import FAULTS
-from ml_assets.replay.world import DAILY, FIRST_DAY, LAST_DAY, World, delivered_at
+from ml_assets.replay.world import DAILY, FIRST_DAY, LAST_DAY, World, delivered_at, make_database
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.environment import NONE, setting
 
@@ -72,6 +72,7 @@ def serve(root: Path, *, port: int) -> None:
     from ml_assets.resources.local import local_dagster, require_free
 
     require_free(port)
+    _register(root)
     with weather_service(root), local_dagster(root, port=port, log=_log(root)) as running:
         print(f"the web UI is at {running.url} (end with Ctrl-C)")
         running.process.wait()
@@ -79,9 +80,12 @@ def serve(root: Path, *, port: int) -> None:
 
 def outside(root: Path) -> None:
     """Serve the example's weather, and keep its register, until interrupted."""
-    _reference(World(Store(setting("ML_ASSETS_LANDING", root))), root, ())
+    _register(root)
     with weather_service(root) as url:
-        print(f"the weather is at {url}, the register in {root / REGISTER} (end with Ctrl-C)", flush=True)
+        print(
+            f"weather: {ADDRESS}={url} {KEY}={os.environ[KEY]}\nregister: {root / REGISTER}\n(end with Ctrl-C)",
+            flush=True,
+        )
         threading.Event().wait()
 
 
@@ -108,11 +112,16 @@ def deliver(root: Path, until: date, *, now: datetime | None = None, faults: boo
 
 def _reference(world: World, root: Path, names: Collection[str]) -> None:
     """See that the register is there, or its files where the environment says that no database is pulled."""
-    if os.environ.get(DATABASE) == NONE:
-        if "planes/planes.csv" not in names:
-            world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
-    elif not (root / REGISTER).is_file():
-        world.make_database(root / REGISTER)
+    if os.environ.get(DATABASE) != NONE:
+        _register(root)
+    elif "planes/planes.csv" not in names:
+        world.deliver_reference(at=delivered_at(FIRST_DAY - timedelta(days=1)))
+
+
+def _register(root: Path) -> None:
+    """Make the register, unless it is there, or another database is pulled."""
+    if not os.environ.get(DATABASE) and not (root / REGISTER).is_file():
+        make_database(root / REGISTER)
 
 
 def weeks() -> list[date]:

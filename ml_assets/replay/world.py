@@ -34,20 +34,6 @@ class World:
         """Deliver planes, airports and airlines, one CSV each; return the names."""
         return [self.put(f"{table}/{table}.csv", csv(_table(self.sample, table)), at=at) for table in REFERENCE]
 
-    def make_database(self, path: Path) -> None:
-        """Make the register, a SQLite file with planes, airports and airlines, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".tmp")
-        draft.unlink(missing_ok=True)
-        with closing(sqlite3.connect(draft)) as connection, connection:
-            for table in REFERENCE:
-                rows = _table(self.sample, table)
-                columns = ", ".join(f'"{name}" {_sql(dtype)}' for name, dtype in rows.schema.items())
-                connection.execute(f'create table "{table}" ({columns})')
-                places = ", ".join("?" * rows.width)
-                connection.executemany(f'insert into "{table}" values ({places})', rows.iter_rows())
-        draft.replace(path)
-
     def deliver_days(self, days: Iterable[date], tables: Sequence[str] = DAILY) -> list[str]:
         """Deliver flights and weather of each day as one `csv.gz` each, dated noon (UTC) of the day after.
 
@@ -77,6 +63,20 @@ class World:
         if self.landing.is_local:
             os.utime(self.landing.path(name), (at.timestamp(), at.timestamp()))
         return name
+
+
+def make_database(path: Path, sample: Path = SAMPLE) -> None:
+    """Make the register, a SQLite file with planes, airports and airlines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.unlink(missing_ok=True)
+    with closing(sqlite3.connect(draft)) as connection, connection:
+        for table in REFERENCE:
+            rows = _table(sample, table)
+            columns = ", ".join(f'"{name}" {_sql(dtype)}' for name, dtype in rows.schema.items())
+            connection.execute(f'create table "{table}" ({columns})')
+            connection.executemany(f'insert into "{table}" values ({", ".join("?" * rows.width)})', rows.iter_rows())
+    draft.replace(path)
 
 
 def delivered_at(day: date) -> datetime:

@@ -201,6 +201,20 @@ def test_what_is_wrong_outside_is_told_without_the_key(
 
 
 @pytest.mark.parametrize(
+    "first",
+    [
+        (200, {"data": [], "next": "http://localhost:1/readings"}, {}),
+        (302, {}, {"Location": "http://localhost:1/readings"}),
+    ],
+    ids=["next page", "redirect"],
+)
+def test_the_key_goes_to_no_other_host(service: Readings, places: Landing, first: Answer) -> None:
+    service.first = [first]
+    with pytest.raises(PullError, match=r"/readings: it sends on to localhost:1, which shall not see the key$"):
+        pull(readings(service), READINGS, places, now=NOW)
+
+
+@pytest.mark.parametrize(
     ("row", "day", "reason"),
     [
         ({"value": "much"}, "2024-03-04", "column value: 1 values are not Float64, such as 'much' in line 1"),

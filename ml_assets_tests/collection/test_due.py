@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,11 @@ def asked(places: Landing, *found: Due | None) -> Any:
     return look(places, [ORDERS], now=NOW, due=[one for one in found if one])
 
 
-def test_the_first_pull_is_due_at_once_for_the_first_day(places: Landing) -> None:
-    found = due(places, ORDERS, now=NOW, hours=24)
-    assert found is not None
-    assert (found.source, found.day) == ("orders", "2024-03-01")
-    (request,) = asked(places, found)
-    assert (request.first, request.last, request.files) == ("2024-03-01", "2024-03-01", 0)
+def test_the_first_pull_of_days_is_left_to_a_run(shop: Shop, places: Landing) -> None:
+    assert due(places, ORDERS, now=NOW, hours=24) is None
+    shop.run("delete from orders")
+    pull(by_change(shop), ORDERS, places, now=NOW)
+    assert due(places, ORDERS, now=NOW + 24 * HOUR, hours=24) is None
 
 
 def test_the_next_is_due_a_day_later_for_the_last_day_that_came(shop: Shop, places: Landing) -> None:
@@ -69,11 +67,11 @@ def test_a_table_without_days_is_a_run_without_days(places: Landing) -> None:
 
 def test_a_pull_that_failed_three_times_is_asked_for_again_in_its_next_turn(places: Landing) -> None:
     def failed(now: datetime) -> Any:
-        found = due(places, ORDERS, now=now, hours=24)
+        found = due(places, TABLE, now=now, hours=24)
         assert found is not None
-        return look(places, [ORDERS], now=now, due=[found], failures={batch: 3})
+        return look(places, [TABLE], now=now, due=[found], failures={batch: 3})
 
-    (request,) = asked(places, due(places, ORDERS, now=NOW, hours=24))
+    (request,) = asked(places, due(places, TABLE, now=NOW, hours=24))
     batch = request.batch
     assert "failed 3 times" in failed(NOW)
     assert "failed 3 times" in failed(NOW + HOUR)
@@ -82,4 +80,3 @@ def test_a_pull_that_failed_three_times_is_asked_for_again_in_its_next_turn(plac
 
 def test_without_a_pull_nothing_is_new(places: Landing) -> None:
     assert asked(places) == "no new files"
-    assert look(places, [replace(ORDERS, name="others")], now=NOW) == "no new files"

@@ -11,10 +11,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ml_assets.collection.contract import parse
+from ml_assets.collection.collect import collect
+from ml_assets.collection.contract import LANDED_AT, parse
+from ml_assets.collection.pull import pull
 from ml_assets.lake import Store
-from ml_assets.replay.world import FIRST_DAY, LAST_DAY, REFERENCE, World, csv, delivered_at
-from ml_assets_tests.collection.outside import declared
+from ml_assets.replay.sample import SAMPLE
+from ml_assets.replay.world import FIRST_DAY, LAST_DAY, REFERENCE, World, csv, delivered_at, make_database
+from ml_assets_tests.collection.outside import declared, open_places
 
 DAY = date(2013, 1, 5)
 
@@ -41,12 +44,26 @@ def test_the_same_day_again_is_the_same_bytes_of_the_same_moment(world: World) -
     assert delivered() == delivered()
 
 
-def test_the_register_is_what_was_recorded(world: World, tmp_path: Path) -> None:
-    world.make_database(tmp_path / "outside" / "reference.db")
+def test_the_register_is_what_was_recorded(tmp_path: Path) -> None:
+    make_database(tmp_path / "outside" / "reference.db")
     with closing(sqlite3.connect(tmp_path / "outside" / "reference.db")) as connection:
         for table in REFERENCE:
-            recorded = pl.read_parquet(world.sample / f"{table}.parquet")
+            recorded = pl.read_parquet(SAMPLE / f"{table}.parquet")
             assert connection.execute(f'select * from "{table}"').fetchall() == recorded.rows()
+
+
+def test_the_register_in_raw_is_what_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_database(tmp_path / "reference.db")
+    monkeypatch.setenv("ML_ASSETS_REFERENCE_DB", f"sqlite:///{tmp_path}/reference.db")
+    places, now = open_places(tmp_path), datetime(2013, 1, 1, tzinfo=UTC)
+    for table in REFERENCE:
+        source = declared(table)
+        assert source.pulled is not None
+        pull(source.pulled.opened(), source.contract(), places, now=now)
+        collect(source.contract(), places, now=now)
+        found = places.lake.read(f"raw/{table}").drop(LANDED_AT)
+        recorded = pl.read_parquet(SAMPLE / f"{table}.parquet").cast(found.schema)
+        assert found.equals(recorded.sort([*source.key, *(name for name in found.columns if name not in source.key)]))
 
 
 def test_the_world_stands_at_the_last_day_of_flights(world: World) -> None:
