@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     server.set_defaults(run=_feature_server)
     _own_data(commands)
     _versions(commands)
+    _quarantine_commands(commands)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -91,6 +92,20 @@ def _own_data(commands: Any) -> None:
     schema = commands.add_parser("schema", help="print the JSON schema of defs.yaml, for editors")
     schema.add_argument("type", nargs="?", help="Source, FeatureViews or MlProblem: of its attributes alone")
     schema.set_defaults(run=_schema)
+
+
+def _quarantine_commands(commands: Any) -> None:
+    quarantine = commands.add_parser("quarantine", help="files that broke their source's contract")
+    what = quarantine.add_subparsers(required=True, metavar="WHAT")
+    listing = what.add_parser("list", help="those that nothing has made good, with their reasons")
+    show = what.add_parser("show", help="one file: where it is kept, why, and its first lines")
+    retry = what.add_parser("retry", help="decide again, under the present contract; what follows is then to be made")
+    discard = what.add_parser("discard", help="wait for it no longer; nothing is deleted")
+    for parser in (show, retry, discard):
+        parser.add_argument("name", help="of the file, as in the list")
+    discard.add_argument("--reason", required=True, metavar="TEXT", help="for those who ask later")
+    for parser, function in ((listing, _held), (show, _show), (retry, _retry), (discard, _discard)):
+        parser.set_defaults(run=function)
 
 
 def _versions(commands: Any) -> None:
@@ -209,6 +224,50 @@ def _run(given: argparse.Namespace) -> None:
             tell=lambda line: print(f"[{time.monotonic() - started:5.0f} s] {line}", flush=True),
         )
     )
+
+
+def _held(_: argparse.Namespace) -> None:
+    from ml_assets.collection.quarantine import held, table
+
+    print(table(held(_contracts(), _landing())))
+
+
+def _show(given: argparse.Namespace) -> None:
+    from ml_assets.collection.quarantine import show
+
+    print(show(given.name, _landing()))
+
+
+def _retry(given: argparse.Namespace) -> None:
+    from ml_assets.collection.quarantine import retry
+    from ml_assets.resources.environment import resources
+
+    now = resources(ROOT)["clock"].open().now()
+    for entry in retry(given.name, _contracts(), _landing(), now=now):
+        print(f"{entry.status}  {entry.name}  {entry.reason}")
+
+
+def _discard(given: argparse.Namespace) -> None:
+    from ml_assets.collection.quarantine import discard
+    from ml_assets.resources.environment import resources
+
+    entry = discard(given.name, _landing(), reason=given.reason, now=resources(ROOT)["clock"].open().now())
+    print(f"{entry.status}  {entry.name}  {entry.reason}")
+
+
+def _landing() -> Any:
+    """Return landing zone, ledger and quarantine."""
+    from ml_assets.resources.environment import resources
+
+    return resources(ROOT)["landing"].open()
+
+
+def _contracts() -> list[Any]:
+    """Return the contracts of the declared sources."""
+    from ml_assets.definitions import declared
+    from ml_assets.source import Source
+
+    return [source.contract() for source in declared(Source)]
 
 
 def _track(_: argparse.Namespace) -> None:

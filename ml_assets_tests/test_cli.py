@@ -124,3 +124,27 @@ def test_features_prints_the_catalog(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("view")
     assert {line.split()[0] for line in lines[1:]} == set(found)
+
+
+def test_the_quarantine_is_listed_shown_retried_and_discarded(
+    deployment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datetime import UTC, datetime
+
+    from ml_assets.collection.collect import collect
+    from ml_assets.resources.environment import resources
+    from ml_assets_tests.collection.outside import declared
+
+    name = "flights/flights-2013-01-05.csv.gz"
+    places = resources(deployment)["landing"].open()
+    places.landing.write(name, b"")
+    collect(declared("flights").contract(), places, now=datetime(2013, 1, 10, tzinfo=UTC))
+    told = []
+    for command in (["list"], ["show", name], ["retry", name], ["discard", name, "--reason", "a test"], ["list"]):
+        assert cli.main(["quarantine", *command]) == 0
+        told.append(capsys.readouterr().out)
+    assert [name in text for text in told] == [True, True, True, True, False]
+    assert told[2].startswith("quarantined")
+    assert told[3].startswith("discarded")
+    assert cli.main(["quarantine", "show", name]) == 1
+    assert "is not in quarantine; nothing is" in capsys.readouterr().err
