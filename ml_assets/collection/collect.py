@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 import polars as pl
 
@@ -34,8 +36,11 @@ from ml_assets.quality.contract import suite_for
 
 BATCH = 128  # files held in memory at once
 MOST_AT_ONCE = 32 * 2**20  # bytes of them, as delivered; one larger file comes alone
+AT_ONCE = 8  # files that are read or written at the same time
 MOST_NAME = 150  # bytes of a file's name in quarantine
 DELIVERY = "_delivery"
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Collected:
         return [entry for entry in self.entries if entry.status == status]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Delivery:
     """One file on its way: as listed, the hash of its bytes, its day, and its rows or the reason why it has none.
 
@@ -177,7 +182,7 @@ def collect(
     ]
     refused: list[Delivery] = []
     for items in _batches(wanted):
-        read = [_read(item, job) for item in items]
+        read = _at_once(lambda item: _read(item, job), items)
         refused += [delivery for delivery in read if delivery.refused]
         _settle(_judged([delivery for delivery in read if not delivery.refused], contract), job, done)
     if refused:
@@ -215,6 +220,12 @@ def _batches(items: Iterable[StoredObject]) -> Iterator[list[StoredObject]]:
         part.append(item)
     if part:
         yield part
+
+
+def _at_once(work: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+    """Do the same for each, some at once: it waits for the disk or the network, and leaves the interpreter to compute."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(work, items))
 
 
 def _read(item: StoredObject, job: _Job) -> Delivery:
@@ -314,16 +325,19 @@ def _decide(deliveries: Sequence[Delivery], job: _Job) -> Collected:
     """Write quarantine copies and raw partitions; return the entries that say so, and are yet to be written."""
     done, source = Collected(), job.contract.name
     live, confirmed = job.places.ledger.live(source), job.places.ledger.confirmed(source)
-    done.entries += [_without_rows(delivery, job) for delivery in deliveries if delivery.rows is None]
+    bad = [delivery for delivery in deliveries if delivery.rows is None]
+    done.entries += _at_once(lambda one: _without_rows(one, job), bad)
+    winners: list[Delivery] = []
     for day, rivals in _by_day(deliveries).items():
         late = [rival for rival in rivals if day in confirmed and rival.arrival < confirmed[day]]
         done.entries += [job.entry(rival, "superseded", _older(confirmed[day])) for rival in late]
         winner, decided = _elect([rival for rival in rivals if rival not in late], live.get(day), job)
         done.entries += decided
-        if winner:
-            manifest = done.manifests[day or "_"] = _write(winner, job)
-            done.verdicts[day or "_"] = winner.verdict
-            done.entries.append(job.entry(winner, "ingested", f"{winner.frame.height} rows", version=manifest.version))
+        winners += [winner] if winner else []
+    for winner, manifest in zip(winners, _at_once(lambda one: _write(one, job), winners), strict=True):
+        done.manifests[winner.day or "_"] = manifest
+        done.verdicts[winner.day or "_"] = winner.verdict
+        done.entries.append(job.entry(winner, "ingested", f"{winner.frame.height} rows", version=manifest.version))
     return done
 
 

@@ -174,7 +174,7 @@ def _read(text: bytes, dialect: Dialect, *, width: int) -> pl.DataFrame:
     try:
         found = arrow_csv.read_csv(
             pa.BufferReader(b"%b\n%b\n" % (text.removesuffix(b"\n"), separator.join(end).encode())),
-            read_options=arrow_csv.ReadOptions(block_size=BLOCK),
+            read_options=arrow_csv.ReadOptions(block_size=BLOCK, use_threads=len(text) > BLOCK),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=separator,
                 quote_char=dialect.quote or False,
