@@ -94,7 +94,7 @@ def _pull(source: "Source", places: Any, now: "datetime") -> dict[str, Any]:
         "rows pulled": done.rows,
         "days pulled": len(done.days),
         "files pulled": len(done.files),
-        "requests answered": done.requests,
+        **({"requests answered": done.requests} if done.requests else {}),
         "cursor": str(done.cursor),
     }
 

@@ -125,14 +125,19 @@ def root_of(error: BaseException) -> BaseException:
 
 
 def _day(frame: pl.DataFrame, contract: SourceContract, column: str | None) -> pl.Expr:
-    """Return the day that each row belongs to; null for a table without days."""
+    """Return the day that each row belongs to, `UNKNOWN` where it tells none; null for a table without days."""
     if not contract.partitioned:
         return pl.lit(None, pl.String)
     if contract.day_columns:
-        year, month, day = (pl.col(name).cast(pl.String, strict=False) for name in contract.day_columns)
-        return pl.format("{}-{}-{}", year, month.str.zfill(2), day.str.zfill(2)).fill_null(UNKNOWN)
+        parts = [pl.col(name).cast(pl.String, strict=False).str.zfill(2) for name in contract.day_columns]
+        return _known(pl.concat_str(parts, separator="-"))
     assert column is not None
-    dtype = frame.schema[column]
+    dtype, moment = frame.schema[column], pl.col(column)
     if isinstance(dtype, pl.Datetime) and dtype.time_zone:
-        return pl.col(column).dt.convert_time_zone("UTC").dt.date().cast(pl.String).fill_null(UNKNOWN)
-    return pl.col(column).cast(pl.String).str.head(10).fill_null(UNKNOWN)
+        moment = moment.dt.convert_time_zone("UTC")
+    return _known(moment.cast(pl.String).str.head(10))
+
+
+def _known(day: pl.Expr) -> pl.Expr:
+    """Return days like 2013-01-31, and `UNKNOWN` for all else: they become names of files."""
+    return day.str.to_date("%Y-%m-%d", strict=False).dt.strftime("%Y-%m-%d").fill_null(UNKNOWN)

@@ -175,7 +175,7 @@ class _Spool:
     def add(self, page: pl.DataFrame) -> None:
         for (day,), rows in page.partition_by(DAY, as_dict=True, include_key=False).items():
             parts = self._parts.setdefault(day, [])
-            path = self._folder / f"{day}-{len(parts)}.arrow"
+            path = self._folder / f"{len(self._parts)}-{len(parts)}.arrow"
             rows.write_ipc(path)
             parts.append(path)
 
@@ -196,8 +196,7 @@ class _Delivering:
     def day(self, day: str | None, rows: pl.DataFrame) -> str | None:
         """Deliver one day; return the file's name, or None when it is there already."""
         try:
-            _check_day(day)
-            fresh = self._typed(rows)
+            fresh = self._typed(day, rows)
         except ContractError:
             data, ending = self.outside.file(rows)
             name = self._name(day, hashlib.sha256(data).hexdigest(), f"{UNFIT}.{ending}")
@@ -211,8 +210,10 @@ class _Delivering:
             return None
         return self._put(day, self._name(day, digest, ".parquet"), _parquet(frame))
 
-    def _typed(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows in the contract's types; a table without rows has none."""
+    def _typed(self, day: str | None, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows in the contract's types, which a table without rows has not; `ContractError` as of a file."""
+        if day == UNKNOWN:
+            raise ContractError("rows without a day; the file's name will tell it")
         if rows.is_empty():
             return pl.DataFrame(schema={column.name: pl.Null for column in self.contract.columns})
         data, ending = self.outside.file(rows)
@@ -250,14 +251,6 @@ class _Delivering:
 def file_name(contract: SourceContract, day: str | None, ending: str) -> str:
     """Return the name of a pulled file: weather/weather-2013-01-31.0a1b2c3d4e5f.parquet."""
     return f"{contract.pattern.removesuffix('*').replace('{day}', day or UNKNOWN)}.{ending}"
-
-
-def _check_day(day: str | None) -> None:
-    """Raise `ContractError` for what is no day; the file's name will tell it."""
-    try:
-        date.fromisoformat(day or "2000-01-01")
-    except ValueError as error:
-        raise ContractError(f"{day!r} is no day") from error
 
 
 def _landed(

@@ -167,6 +167,16 @@ def test_rows_that_do_not_fit_are_told_and_the_cursor_waits_for_them(shop: Shop,
     assert [row[:3] for row in raw(places)][-1] == (4, "2024-03-03", 5)
 
 
+@pytest.mark.parametrize("day", [None, "../../evil", "2024-02-30", "soon"], ids=["null", "path", "no such day", "word"])
+def test_a_day_that_is_none_is_told_in_the_name(shop: Shop, places: Landing, day: str | None) -> None:
+    shop.run("drop table orders")
+    shop.run(MADE.replace('"on" date', '"on" text'))
+    shop.run("insert into orders values (?, ?, ?, ?)", (1, day, 10.0, "2024-03-01 09:00:00.000000"))
+    pulled, done = taken(by_change(shop), places)
+    assert [name[:25] for name in pulled.unfit] == ["orders/orders-0000-00-00."]
+    assert "'0000-00-00' in the name is not a day" in done.with_status("quarantined")[0].reason
+
+
 def test_without_a_cursor_the_table_is_a_snapshot(shop: Shop, places: Landing) -> None:
     assert len(taken(shop.database(), places, TABLE)[0].files) == 1
     assert taken(shop.database(), places, TABLE, now=NOW + timedelta(days=1))[0].files == []
