@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -300,3 +301,22 @@ def test_the_weather_service_wants_its_key_and_has_its_moods(places: Landing, tm
         pull(replace(api, auth=AUTH), by_key, places, now=clock.now())
     server.shutdown()
     server.server_close()
+
+
+def test_a_service_that_the_environment_names_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for named in ("http://elsewhere/v1", "none"):
+        monkeypatch.setenv("ML_ASSETS_WEATHER_API", named)
+        with weather_service(tmp_path) as url:
+            assert url == named
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path, weather: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = urlsplit(os.environ["ML_ASSETS_WEATHER_API"]).port
+    assert taken
+    monkeypatch.delenv("ML_ASSETS_WEATHER_API")
+    with (
+        pytest.raises(ValueError, match=f"port {taken} on 127.0.0.1 is taken; end what"),
+        weather_service(tmp_path, port=taken),
+    ):
+        pass
+    monkeypatch.setenv("ML_ASSETS_WEATHER_API", f"http://127.0.0.1:{taken}/v1")
