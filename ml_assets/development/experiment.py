@@ -5,12 +5,21 @@ Lineage is by name, never by "the newest file": a candidate of another training 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_assets.lake import AlteredFileError
+from ml_assets.lake.verify import require_sha256
+
 HASH_DIGITS = 16
+BEGIN, MIDDLE, END = (
+    '{"digest": "',
+    '",\n"content": ',
+    "}\n",
+)  # a document is JSON that begins with the digest of its content
 
 
 class ExperimentError(ValueError):
@@ -33,20 +42,16 @@ class Experiment:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write one JSON document, whole or not at all."""
-        target = self.root / f"{name}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_suffix(".tmp")
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False))
-        draft.replace(target)
+        _write(self.root / f"{name}.json", json.dumps(content, indent=1, sort_keys=True, allow_nan=False))
 
     def read(self, name: str) -> dict[str, Any]:
-        """Return one JSON document; `ExperimentError` when this training set has none."""
+        """Return one JSON document; `ExperimentError` when this training set has none, `AlteredFileError` when a byte changed."""
         target = self.root / f"{name}.json"
         if not target.is_file():
             raise ExperimentError(
                 f"{self.problem}: no {name} for training set {self.data_hash[:HASH_DIGITS]}; materialize it for this training set"
             )
-        return dict(json.loads(target.read_text()))
+        return dict(_read(target))
 
     def warm(self, kind: str) -> dict[str, Any] | None:
         """Return what the search of this candidate found on the last other training set, or None: where a search may begin.
@@ -54,7 +59,7 @@ class Experiment:
         It is the same each time for one training set, so that a step that is made again gives the same model.
         """
         target = self._warm / f"{kind}.json"
-        known: list[dict[str, Any]] = json.loads(target.read_text()) if target.is_file() else []
+        known: list[dict[str, Any]] = _read(target) if target.is_file() else []
         hashes = [one["data_hash"] for one in known]
         before = known[: hashes.index(self.data_hash)] if self.data_hash in hashes else known
         return before[-1]["parameters"] if before else None
@@ -62,10 +67,25 @@ class Experiment:
     def remember(self, kind: str, parameters: Mapping[str, Any]) -> None:
         """Keep what a search found, for the searches on later training sets."""
         target = self._warm / f"{kind}.json"
-        known: list[dict[str, Any]] = json.loads(target.read_text()) if target.is_file() else []
+        known: list[dict[str, Any]] = _read(target) if target.is_file() else []
         if self.data_hash in [one["data_hash"] for one in known]:
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_suffix(".tmp")
-        draft.write_text(json.dumps([*known, {"data_hash": self.data_hash, "parameters": dict(parameters)}], indent=1))
-        draft.replace(target)
+        _write(target, json.dumps([*known, {"data_hash": self.data_hash, "parameters": dict(parameters)}], indent=1))
+
+
+def _write(target: Path, content: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_suffix(".tmp")
+    draft.write_text(f"{BEGIN}{hashlib.sha256(content.encode()).hexdigest()}{MIDDLE}{content}{END}")
+    draft.replace(target)
+
+
+def _read(target: Path) -> Any:
+    """Return the content of a document, after a comparison with its digest."""
+    data, middle = target.read_bytes(), len(BEGIN) + hashlib.sha256().digest_size * 2
+    begins = data.startswith(BEGIN.encode()) and data.startswith(MIDDLE.encode(), middle)
+    if not (begins and data.endswith(END.encode())):
+        raise AlteredFileError(f"{target} has no digest: it is damaged, or of another version; materialize it again")
+    content = data[middle + len(MIDDLE) : -len(END)]
+    require_sha256(content, data[len(BEGIN) : middle].decode("ascii", "replace"), str(target))
+    return json.loads(content)
