@@ -245,6 +245,8 @@ def _retry(given: argparse.Namespace) -> None:
     now = resources(ROOT)["clock"].open().now()
     for entry in retry(given.name, _contracts(), _landing(), now=now):
         print(f"{entry.status}  {entry.name}  {entry.reason}")
+        if entry.status == "ingested":
+            print(f"raw/{entry.source} {entry.partition or ''} changed: materialize it and what follows in the web UI")
 
 
 def _discard(given: argparse.Namespace) -> None:

@@ -28,6 +28,8 @@ FILES = "files"
 CHAMPION = "champion"
 MOST_ENTRIES_SHOWN = 50
 MOST_RUNS = 10  # of one request
+# A run key is never taken twice: what was cancelled is asked for under another one, or its files would wait in silence.
+IN_VAIN = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def raw_asset(source: "Source") -> dg.AssetsDefinition:
@@ -180,7 +182,7 @@ def _in_flight(instance: dg.DagsterInstance) -> list[str]:
 
 
 def _failures(instance: dg.DagsterInstance) -> dict[str, int]:
-    filters = dg.RunsFilter(tags={COLLECTS: "true"}, statuses=[dg.DagsterRunStatus.FAILURE])
+    filters = dg.RunsFilter(tags={COLLECTS: "true"}, statuses=list(IN_VAIN))
     return Counter(run.tags.get(BATCH, "") for run in instance.get_runs(filters, limit=100))
 
 
@@ -190,8 +192,8 @@ def _pending(instance: dg.DagsterInstance, asked: Sequence[Any]) -> dict[Any, in
     for request in asked:
         tags = {BATCH: request.batch} | ({RANGE_START: request.first} if request.first else {})
         runs = instance.get_runs(dg.RunsFilter(tags=tags), limit=MOST_RUNS)
-        if not runs or runs[0].status not in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED):
-            failed = [run for run in runs if run.status == dg.DagsterRunStatus.FAILURE]
+        if not runs or runs[0].status != dg.DagsterRunStatus.SUCCESS:
+            failed = [run for run in runs if run.status in IN_VAIN]
             found[request] = len(failed) if runs and runs[0] in failed else 0
     return found
 
