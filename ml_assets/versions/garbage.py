@@ -65,7 +65,8 @@ def need_of(
     """Return what training sets need, of which versions (or their first digits) are given by table: they, and all they were made from.
 
     A version that is gone already needs nothing. The live one is always needed. `pinned` are snapshots by table which models name
-    themselves: the same rows may have been made of others since. `names` are objects that DVC revisions name.
+    themselves: the same rows may have been made of others since. `names` are objects that DVC revisions
+    name; with a data file its manifest stays.
     """
     snapshots: dict[str, set[str]] = {}
     versions: dict[str, set[str]] = {}
@@ -86,7 +87,8 @@ def need_of(
             versions.setdefault(table, set()).add(version)
             for source, snapshot in manifest.inputs.items():
                 pin(source, snapshot)
-    return Need(snapshots, versions, frozenset(names))
+    manifests = (f"{name.removesuffix('.parquet')}.json" for name in names if name.endswith(".parquet"))
+    return Need(snapshots, versions, frozenset([*names, *manifests]))
 
 
 def _known(lake: Lake, table: str, wanted: Collection[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A small problem over a clean table in a folder: trained by its assets, corrected later, and made again."""
+"""A small problem over a raw table in a folder: trained by its assets, corrected later, and made again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ml_assets.evaluation.assets import evaluation_asset
 from ml_assets.features.assets import training_set_asset
 from ml_assets.lake import Lake
 from ml_assets.packaging.assets import bundle_asset, champion_asset
-from ml_assets.preparation.assets import observations_asset
+from ml_assets.preparation.assets import clean_asset, observations_asset
 from ml_assets.problem import MlProblem
 from ml_assets.resources.clock import Clock
 from ml_assets.resources.places import (
@@ -26,10 +26,11 @@ from ml_assets.resources.places import (
     LakeResource,
     TrackingResource,
 )
+from ml_assets.source import Source
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 20
-TABLE = keys.clean("visits")
+TABLE = keys.raw("visits")
 
 
 def problem(**more: Any) -> MlProblem:
@@ -50,6 +51,28 @@ def problem(**more: Any) -> MlProblem:
             "success": {"metric": "roc_auc"},
         }
         | more
+    )
+
+
+def source() -> Source:
+    """Return the source of the visits."""
+    return Source.resolve_from_dict(
+        {
+            "name": "visits",
+            "description": "Who came when, and stayed how long.",
+            "pattern": "visits/{day}.csv",
+            "days": "2024-01-01/2024-12-31",
+            "key": ["visit"],
+            "columns": [
+                {"name": "visit", "type": "String"},
+                {"name": "minutes", "type": "Float64"},
+                {"name": "place", "type": "String"},
+                {"name": "event_timestamp", "type": "Datetime"},
+                {"name": "label", "type": "Int64"},
+                {"name": "label_timestamp", "type": "Datetime"},
+            ],
+            "clean": {"plausible": {"minutes": [0, 500]}},
+        }
     )
 
 
@@ -90,17 +113,20 @@ class World:
         self.asked = {name: self.resources[name] for name in ("lake", "feature_store", "tracking")}
 
     def deliver(self, day: int, frame: pl.DataFrame | None = None) -> None:
-        """Write one day of the clean table, as its asset would."""
+        """Write one day of the raw table, as its asset would."""
         rows = visits(day) if frame is None else frame
         name = keys.day(START + timedelta(days=day))
         self.lake.write(TABLE, rows, partition=name, written_at=START + timedelta(days=DAYS))
 
     def observe(self, day: int) -> None:
-        """Let the clock say that this day is over, and bring the observations up to it."""
+        """Let the clock say that this day is over, and bring the clean table and the observations up to it."""
         self.clock.set(START + timedelta(days=day + 1))
         first, last = (keys.day(START + timedelta(days=count)) for count in (0, day))
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-        assert dg.materialize([observations_asset(self.problem)], resources=self.resources, tags=tags).success
+        visits_of = source()
+        assert visits_of.clean is not None
+        made = [clean_asset(visits_of, visits_of.clean), observations_asset(self.problem)]
+        assert dg.materialize(made, resources=self.resources, tags=tags).success
 
     def train(self) -> None:
         """Run all from the training set to the champion."""

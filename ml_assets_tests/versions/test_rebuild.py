@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +13,20 @@ import pytest
 
 from ml_assets import keys
 from ml_assets.lake import AlteredFileError, MissingPartitionError
+from ml_assets.resources.clock import Clock
 from ml_assets.versions import assets
-from ml_assets.versions.assets import rebuild, rebuilds_check
+from ml_assets.versions.assets import (
+    moment_of,
+    needed_by_models,
+    preprocess,
+    rebuild,
+    rebuilds_check,
+    tag_champions,
+    train,
+)
+from ml_assets.versions.garbage import Need, find, remove
 from ml_assets.versions.rebuild import RebuildError, Rebuilt
-from ml_assets_tests.versions.small import DAYS, START, World, trained, visits
+from ml_assets_tests.versions.small import DAYS, START, World, source, trained, visits
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow warns at import time
 
@@ -73,6 +84,39 @@ def test_today_the_training_set_would_be_another(world: World) -> None:
     ref = world.resources["tracking"].open().champion("returns")
     assert ref is not None
     assert world.lake.version("returns/observations") not in ref.tags["inputs"]
+
+
+def test_after_a_removal_of_what_nobody_needs_the_model_is_the_same(world: World) -> None:
+    later = Clock().now() + timedelta(days=30)
+    parts = {name: world.asked.get(name) or world.resources[name] for name in ("lake", "models", "tracking")}
+    need = needed_by_models([world.problem], [], **parts)
+    garbage = find(world.lake, need, now=later)
+    assert {item.name.split("/")[0] for item in garbage.objects} == {"clean", "raw"}  # their corrected day
+    remove(world.lake, garbage)
+    assert rebuild(world.problem, **world.asked).passed
+    remove(world.lake, find(world.lake, Need({}, {}), now=later))
+    with pytest.raises(MissingPartitionError):
+        rebuild(world.problem, **world.asked)
+
+
+def test_the_pipeline_gives_the_hashes_of_the_assets(tmp_path: Path) -> None:
+    world = trained(tmp_path / "world")
+    parts = {name: world.resources[name] for name in ("lake", "clock")}
+    moment = moment_of(world.problem, **parts)
+    store = world.resources["feature_store"]
+    made = preprocess(
+        world.problem, [source()], [], lake=parts["lake"], feature_store=store, now=moment, place=tmp_path / "repro"
+    )
+    told = train(world.problem, models=world.resources["models"], place=tmp_path / "repro")
+    ref = world.resources["tracking"].open().champion("returns")
+    assert ref is not None
+    assert (made, told["bundle_digest"]) == (ref.tags["data_hash"], ref.tags["bundle_digest"])
+    assert json.loads((tmp_path / "repro" / "metrics.json").read_text()) == told
+    assert tag_champions(
+        [world.problem], {"data/lake/raw": "abc.dir"}, lake=parts["lake"], tracking=world.resources["tracking"]
+    ) == ["returns"]
+    tagged = world.resources["tracking"].open().champion("returns")
+    assert tagged is not None and tagged.tags["dvc.data.lake.raw"] == "abc.dir"
 
 
 def test_a_lost_superseded_file_is_told(world: World) -> None:
