@@ -58,7 +58,7 @@ class Recipe:
     def days(self, table: str, partitions: Collection[str]) -> list[str]:
         """Return the partitions of `table` from which those of the recipe's table are made."""
         back = range((self.reads[table] or 0) + 1)
-        return sorted({keys.before(partition, days) for partition in partitions for days in back})
+        return sorted({keys.before(name, days) if days else name for name in partitions for days in back})
 
     def _live(self, lake: Lake, table: str, partitions: Sequence[str] | None) -> dict[str, Live]:
         if partitions is None or self.reads[table] is None:
