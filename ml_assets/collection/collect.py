@@ -30,7 +30,7 @@ from ml_assets.collection.contract import (
     read_file,
 )
 from ml_assets.collection.ledger import MOST_TRIES, Entry, Ledger, Status, generation_of
-from ml_assets.lake import Lake, Manifest, PreconditionFailed, Store, StoredObject
+from ml_assets.lake import Lake, Manifest, MissingPartitionError, PreconditionFailed, Store, StoredObject
 from ml_assets.quality import Verdict, evaluate
 from ml_assets.quality.contract import suite_for
 
@@ -269,16 +269,17 @@ def _parsed(delivery: Delivery, job: _Job) -> Delivery:
 
 def _judged(read: Sequence[Delivery], contract: SourceContract) -> list[Delivery]:
     """Evaluate the contract's suite on all readable files in one pass, with one verdict for each."""
-    tagged = [
-        delivery.rows.with_columns(pl.lit(str(number)).alias(DELIVERY))
-        for number, delivery in enumerate(read)
-        if delivery.rows is not None
-    ]
-    if not tagged:
+    readable = [(str(number), delivery.rows) for number, delivery in enumerate(read) if delivery.rows is not None]
+    if not readable:
         return list(read)
+    tagged = [rows.with_columns(_repeated(DELIVERY, number, rows.height)) for number, rows in readable]
     suite = suite_for(keys.raw(contract.name), contract.columns, key=contract.key)
     verdicts = evaluate(pl.concat(tagged).lazy(), suite, by=DELIVERY)
     return [_with_verdict(delivery, verdicts.get(str(number))) for number, delivery in enumerate(read)]
+
+
+def _repeated(name: str, value: str | datetime, count: int) -> pl.Series:
+    return pl.Series(name, [value]).new_from_index(0, count)
 
 
 def _with_verdict(delivery: Delivery, verdict: Verdict | None) -> Delivery:
@@ -383,7 +384,7 @@ def _write(delivery: Delivery, job: _Job) -> Manifest:
     name, generation = delivery.identity
     return job.places.lake.write(
         job.table,
-        delivery.frame.with_columns(pl.lit(delivery.item.modified_at).dt.cast_time_unit("us").alias(LANDED_AT)),
+        delivery.frame.with_columns(_repeated(LANDED_AT, delivery.item.modified_at, delivery.frame.height)),
         partition=delivery.day,
         written_at=job.now,
         inputs={f"landing/{name}@{generation}": delivery.sha256},
@@ -476,7 +477,13 @@ def _align(days: Iterable[str | None], job: _Job) -> None:
 
 
 def _bring_back(entry: Entry, job: _Job) -> None:
-    rows = job.places.lake.scan_version(job.table, entry.version, entry.partition).collect().drop(LANDED_AT)
+    """Write a delivery again, from its version in the lake; when that was removed, from the file, if it still lies there."""
     item = StoredObject(entry.name, entry.size, entry.generation.partition(" ")[0], entry.landed_at, entry.checksum)
-    (judged,) = _judged([Delivery(item, sha256=entry.sha256, day=entry.partition, rows=rows)], job.contract)
-    _write(replace(judged, rows=rows), job)
+    try:
+        rows = job.places.lake.scan_version(job.table, entry.version, entry.partition).collect().drop(LANDED_AT)
+        delivery = Delivery(item, sha256=entry.sha256, day=entry.partition, rows=rows)
+    except MissingPartitionError:
+        delivery = _read(item, job)
+    (judged,) = _judged([delivery], job.contract)
+    if delivery.rows is not None:
+        _write(replace(judged, rows=delivery.rows), job)

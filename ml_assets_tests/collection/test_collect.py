@@ -350,10 +350,11 @@ def test_two_who_collect_rivals_end_with_the_newer_one(
     assert live[DAY].version == manifest_of(places).version
 
 
+@pytest.mark.parametrize("collected", [False, True], ids=["from the lake", "from the file"])
 def test_an_older_delivery_written_over_a_newer_one_is_taken_back(
-    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected: bool
 ) -> None:
-    """One who lost the race was killed between raw and ledger: what holds is brought back from the lake."""
+    """One who lost the race was killed between raw and ledger: what holds is brought back, wherever it still is."""
     put(places, FILE, ONE)
     theirs = open_places(tmp_path)
     take(places)
@@ -364,6 +365,8 @@ def test_an_older_delivery_written_over_a_newer_one_is_taken_back(
         patch.setattr(Ledger, "confirmed", lambda *_: {})
         killed(patch, theirs)
     assert manifest_of(places).version != version
+    if collected:
+        places.lake.store.remove(f"raw/things/{DAY}/{version[:20]}.parquet")
     assert take(open_places(tmp_path))[late] == "superseded"
     assert manifest_of(places).version == version
     assert manifest_of(places).inputs[f"landing/{FILE}@{places.ledger.live('things')[DAY].generation}"]
