@@ -114,7 +114,7 @@ class GcsBucket:
         with _told(self.path(prefix)):
             for blob in self._bucket.list_blobs(prefix=self._below(prefix), start_offset=offset, fields=LISTED):
                 found = self._object(blob)
-                if found.name > after and not found.name.endswith("/"):
+                if found.name > after and (found.size or not found.name.endswith("/")):
                     yield found
 
     def folders(self, prefix: str) -> Iterator[str]:

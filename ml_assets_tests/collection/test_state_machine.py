@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -25,10 +24,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from ml_assets.collection.collect import Landing, collect, new_files, waiting
-from ml_assets.collection.ledger import Entry
+from ml_assets.collection.ledger import Entry, Ledger
 from ml_assets.collection.watch import look
-from ml_assets.lake import Store
-from ml_assets_tests.collection.outside import NOW, THINGS, open_places, put
+from ml_assets.lake import Lake, Store
+from ml_assets_tests.collection.outside import NOW, THINGS, put
 
 DAYS = ("2013-01-30", "2013-01-31")
 STRAY = "notes"  # a file with no day in its name
@@ -69,7 +68,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.root = Path(tempfile.mkdtemp(dir=self.base))
+        self.root = self.new_root()
         self.generations: dict[tuple[str, str], Delivery] = {}
         self.lying: dict[str, Delivery] = {}
         self.puts = 0
@@ -162,7 +161,6 @@ class Deliveries(RuleBasedStateMachine):
             for day in DAYS:
                 self._the_newest_good_delivery_holds(day, read)
             self._the_quarantine_holds_what_was_broken(entries)
-            shutil.rmtree(self.root)
 
     def _all_that_lies_there_is_entered(self, entries: dict[tuple[str, str], Entry]) -> None:
         listed = self._open().landing.objects("things")
@@ -209,9 +207,14 @@ class Deliveries(RuleBasedStateMachine):
 
     # -- means ---------------------------------------------------------------------------------------------------------
 
+    def new_root(self) -> str:
+        """Return an empty place for one run of the machine."""
+        return tempfile.mkdtemp(dir=self.base)
+
     def _open(self) -> Landing:
         """Return the places as a new process has them."""
-        return open_places(self.root)
+        lake = f"{self.root}/lake"
+        return Landing(Store(f"{self.root}/landing"), Lake(lake), Ledger(lake), Store(f"{self.root}/quarantine"))
 
     def _put(self, name: str, text: str, after: int) -> None:
         landing = self._open().landing
