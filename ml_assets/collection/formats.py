@@ -95,9 +95,7 @@ def csv_rows(text: bytes, dialect: Dialect) -> pl.DataFrame:
     twice = sorted({name for name in header if header.count(name) > 1}) if len(set(header)) < len(header) else []
     if twice:
         raise ContractError(f"columns {twice} appear more than once in the header; rename or drop all but one of each")
-    frame = _read(text, dialect, width=len(header))
-    frame.columns = header
-    return frame
+    return _read(text, dialect, header)
 
 
 def line_of(text: bytes, dialect: Dialect, row: int) -> str:
@@ -160,7 +158,7 @@ def _with_newlines(text: bytes) -> bytes:
     return text if b"\n" in text else text.replace(b"\r", b"\n")
 
 
-def _read(text: bytes, dialect: Dialect, *, width: int) -> pl.DataFrame:
+def _read(text: bytes, dialect: Dialect, header: list[str]) -> pl.DataFrame:
     """Read with PyArrow: Polars fills short rows with nulls, and drops an empty field too many, in silence.
 
     A row is added to the end and taken off again: an open quote would have swallowed it, which PyArrow does not tell.
@@ -168,6 +166,7 @@ def _read(text: bytes, dialect: Dialect, *, width: int) -> pl.DataFrame:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
+    width = len(header)
     end = [END] * width
     quoted = bool(dialect.quote) and dialect.quote.encode() in text
     separator = dialect.separator
@@ -189,9 +188,11 @@ def _read(text: bytes, dialect: Dialect, *, width: int) -> pl.DataFrame:
         )
     except pa.ArrowInvalid as error:
         raise _unreadable(_ragged(text, dialect) or "rows differ in their number of fields") from error
-    frame = pl.DataFrame([pl.from_arrow(column) for column in found.columns])
+    numbered = [str(number) for number in range(found.num_columns)]  # Polars would name a nameless column
+    frame = pl.DataFrame(found.rename_columns(numbered))
     if frame.width != width or frame.row(-1) != tuple(end):
         raise _unreadable(_ragged(text, dialect) or "a quote is not closed")
+    frame.columns = header
     return frame.head(-1)
 
 

@@ -21,7 +21,7 @@ from ml_assets.collection.formats import (
     decode,
     line_of,
 )
-from ml_assets.collection.values import IN_JSON, TYPES, days, from_numbers, from_text, moments, without_nan
+from ml_assets.collection.values import IN_JSON, TYPES, days, from_numbers, from_text, moments, quickly, without_nan
 
 LINES_AT_ONCE = 20_000  # JSON lines held as Python objects
 
@@ -71,7 +71,7 @@ def open_table(data: bytes, kind: Format, dialect: Dialect, types: Mapping[str, 
     if kind == "parquet":
         return ParquetTable(_not_empty(data))
     text = _not_empty(decode(data, encoding=dialect.encoding))
-    return CsvTable(text, dialect) if kind == "csv" else JsonTable(text, dialect, types)
+    return CsvTable(text, dialect, types) if kind == "csv" else JsonTable(text, dialect, types)
 
 
 def _not_empty(data: bytes) -> bytes:
@@ -83,14 +83,17 @@ def _not_empty(data: bytes) -> bytes:
 class CsvTable(Table):
     """A CSV with a header, in the source's dialect."""
 
-    def __init__(self, text: bytes, dialect: Dialect) -> None:
-        """Read all columns as text; `text` is UTF-8."""
-        self._text, self._dialect = text, dialect
+    def __init__(self, text: bytes, dialect: Dialect, types: Mapping[str, str]) -> None:
+        """Read all columns as text; `text` is UTF-8. Columns of plain numbers, as in `types`, are converted at once."""
+        self._text, self._dialect, self._types = text, dialect, types
         self._frame = csv_rows(text, dialect)
+        self._quick = quickly(self._frame, types, dialect)
         self.names, self.height = self._frame.columns, self._frame.height
 
     def column(self, name: str, dtype: str, *, form: str = "") -> tuple[pl.Series, Misfit | None]:
         """Return the column's text as `dtype`."""
+        if name in self._quick and self._types[name] == dtype:
+            return self._quick[name], None
         values = self._frame[name]
         typed = from_text(values, dtype, self._dialect, form=form)
         return without_nan(typed), self.misfit(values, typed)

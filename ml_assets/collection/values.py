@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
+from polars import selectors
 
 from ml_assets.collection.formats import Dialect
 
@@ -45,6 +46,24 @@ def from_text(values: pl.Series, dtype: str, dialect: Dialect, *, form: str = ""
     if dtype == "String":
         return values
     return _in_calendar(_day(values, form) if dtype == "Date" else _moment(values, form))
+
+
+def quickly(frame: pl.DataFrame, types: Mapping[str, str], dialect: Dialect) -> dict[str, pl.Series]:
+    """Return the columns of text that are declared as numbers, and in which every value is plainly one, all in a few passes.
+
+    What `from_text` and `without_nan` return for them; the other columns need these. A call of Polars for each step and
+    each column takes longer than the work in a file of one day.
+    """
+    quick = ("Int64", "Float64") if dialect.decimal == "." else ("Int64",)
+    wanted = {name: TYPES[dtype] for name, dtype in types.items() if dtype in quick and name in frame.columns}
+    found = frame.select(pl.col(name).cast(dtype, strict=False) for name, dtype in wanted.items())
+    infinite = found.select(selectors.float().is_infinite().any())
+    plain = [
+        name
+        for name in found.columns
+        if found[name].null_count() == frame[name].null_count() and not (name in infinite and infinite[name].item())
+    ]
+    return {column.name: column for column in found.select(plain).with_columns(selectors.float().fill_nan(None))}
 
 
 def form_problem(form: str, dtype: str) -> str:
