@@ -42,7 +42,9 @@ class View(dg.Model, dg.Resolvable):
         description="further tables of the same days that `compute` takes, as keyword arguments: clean/weather as clean_weather",
     )
     entity: Sequence[str] = Field(description="join key columns")
-    lookback_days: int = Field(default=0, description="days of `source` before a day on which the day's rows depend")
+    lookback_days: int = Field(
+        default=0, description="days of `source` before a day on which the day's rows depend; on others they must not"
+    )
     partitioned: bool = Field(default=True, description="false: one table without days, such as a register")
     fresh_within_hours: float | None = Field(
         default=None, description="the newest event may be this old; without it, freshness is not judged"
