@@ -136,6 +136,7 @@ def version_of(partitions: Iterable[tuple[str, str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+MOST_VALUES = 2**24  # that are held once more while they are hashed, or else one column
 # As text: NumPy has no integers of 128 bits, which decimals are too.
 TEXT_LIKE = (pl.String, pl.Categorical, pl.Enum, pl.Decimal, pl.Int128, pl.UInt128)
 
@@ -147,15 +148,17 @@ def content_hash(frame: pl.DataFrame) -> str:
     """
     shape = [frame.height, [(name, str(dtype)) for name, dtype in frame.schema.items()]]
     digest = hashlib.sha256(json.dumps(shape).encode())
-    for part in _column_bytes(frame):
-        digest.update(part)
+    at_once = max(1, MOST_VALUES // max(1, frame.height))
+    for first in range(0, frame.width, at_once):
+        for part in _bytes_of(frame.select(frame.columns[first : first + at_once])):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _column_bytes(frame: pl.DataFrame) -> Iterator[Any]:
+def _bytes_of(frame: pl.DataFrame) -> Iterator[Any]:
     """Yield what determines each column: nulls, then lengths and text for strings, or fixed-width values.
 
-    All columns are computed in one `select`: a call for each would take longer than the work in a table of one day.
+    Each is one `select` for all columns: calls for every column would take longer than the work in a table of one day.
     """
     plain = [_plain(name, dtype) for name, dtype in frame.schema.items() if not _nested(dtype)]
     nulls = frame.select(pl.all().is_null())
