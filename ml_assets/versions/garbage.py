@@ -116,16 +116,25 @@ def remove(lake: Lake, garbage: Garbage) -> int:
 
     A file whose version a writer brought back meanwhile is put back: what a manifest names is never missing for long.
     """
-    for item in sorted(garbage.objects, key=lambda item: not item.name.endswith(".parquet")):
-        if _live_again(lake, item.name):
-            continue
-        data = lake.store.read(item.name)
-        lake.store.remove(item.name)
-        if _live_again(lake, item.name):
-            lake.store.write(item.name, data)
+    ordered = sorted(garbage.objects, key=lambda item: not item.name.endswith(".parquet"))
+    gone = sum(_remove(lake, item.name) for item in ordered)
     for path in garbage.temporary:
         path.unlink(missing_ok=True)
-    return len(garbage.objects) + len(garbage.temporary)
+    return gone + len(garbage.temporary)
+
+
+def _remove(lake: Lake, name: str) -> bool:
+    """Remove one object, and tell whether it is gone."""
+    if _live_again(lake, name):
+        return False
+    try:
+        data = lake.store.read(name)
+    except FileNotFoundError:  # somebody else removes, too
+        return False
+    lake.store.remove(name)
+    if back := _live_again(lake, name):
+        lake.store.write(name, data)
+    return not back
 
 
 def _removable(name: str) -> bool:

@@ -16,14 +16,14 @@ class TrackedError(ValueError):
 def folders(root: Path, lake: str, models: str) -> list[Path]:
     """Return what is to be tracked, relative to `root`: whatever lies directly in the lake and in the folder of models.
 
-    Raises `TrackedError` for a lake that is no folder below `root`; a bucket keeps versions of its objects by itself.
+    Raises `TrackedError` for a lake that is no folder below `root`: DVC tracks files of a workspace.
     """
     found = []
     for place in (lake, models):
         folder = Path(place)
         if "://" in place or not folder.is_relative_to(root):
             raise TrackedError(
-                f"{place} is no folder below {root}, so DVC cannot track it; in a bucket, turn on versioning"
+                f"{place} is no folder below {root}, so DVC cannot track it; the lake itself keeps what models need"
             )
         found += [path.relative_to(root) for path in _content(folder)]
     if not found:

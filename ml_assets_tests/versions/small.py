@@ -11,8 +11,15 @@ import numpy as np
 import polars as pl
 
 from ml_assets import keys
-from ml_assets.development.assets import candidate_asset, challenger_asset
-from ml_assets.evaluation.assets import evaluation_asset
+from ml_assets.development.assets import (
+    candidate_asset,
+    candidate_results,
+    challenger_asset,
+    challenger_of,
+    open_experiment,
+    plan_of,
+)
+from ml_assets.evaluation.challenge import Subject, examine
 from ml_assets.features.assets import training_set_asset
 from ml_assets.lake import Lake
 from ml_assets.packaging.assets import bundle_asset, champion_asset
@@ -90,17 +97,18 @@ def visits(day: int, *, known_after: timedelta = timedelta(hours=2)) -> pl.DataF
             "event_timestamp": moments,
             "label": (minutes + rng.normal(0, 25, rows) > 40).astype(int),
             "label_timestamp": [moment + known_after for moment in moments],
+            "landed_at": START + timedelta(days=day + 1),
         },
-        schema_overrides={name: pl.Datetime("us", "UTC") for name in ("event_timestamp", "label_timestamp")},
+        schema_overrides=dict.fromkeys(("event_timestamp", "label_timestamp", "landed_at"), pl.Datetime("us", "UTC")),
     )
 
 
 class World:
-    """The folder of a platform with one problem."""
+    """The folder of a platform with one problem; its lake may lie elsewhere."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lake: Path | None = None) -> None:
         self.folder, self.problem = folder, problem()
-        self.lake = Lake(str(folder / "lake"))
+        self.lake = Lake(str(lake or folder / "lake"))
         self.clock = Clock(folder / "clock")
         self.resources = {
             "lake": LakeResource(url=self.lake.url),
@@ -131,15 +139,26 @@ class World:
     def train(self) -> None:
         """Run all from the training set to the champion."""
         one = self.problem
-        made = [
-            training_set_asset(one),
-            *(candidate_asset(one, kind) for kind in one.kinds),
-            challenger_asset(one),
-            evaluation_asset(one),
-            bundle_asset(one),
-            champion_asset(one),
-        ]
-        assert dg.materialize(made, resources=self.resources).success
+        self._run(training_set_asset(one), *(candidate_asset(one, kind) for kind in one.kinds), challenger_asset(one))
+        self._evaluate()
+        self._run(bundle_asset(one), champion_asset(one))
+
+    def _run(self, *assets: dg.AssetsDefinition) -> None:
+        assert dg.materialize(assets, resources=self.resources).success
+
+    def _evaluate(self) -> None:
+        """Leave the report that the champion wants, without the page and the libraries that draw it."""
+        frame = self.lake.read("returns/training_set")
+        experiment = open_experiment(self.problem, self.resources["lake"], self.resources["models"])
+        subject = Subject(
+            problem="returns",
+            version="1",
+            plan=plan_of(self.problem, frame.columns),
+            challenger=challenger_of(experiment),
+            results=candidate_results(self.problem, experiment),
+        )
+        report = examine(subject, frame, made_at=self.clock.now()).report
+        experiment.write("evaluation_report", {"report": report.to_json()})
 
 
 def trained(folder: Path) -> World:

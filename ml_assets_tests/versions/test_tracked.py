@@ -133,7 +133,7 @@ def test_the_remote_is_one_setting(root: Path) -> None:
 
 
 def test_what_dvc_cannot_track_is_told(root: Path) -> None:
-    with pytest.raises(TrackedError, match="turn on versioning"):
+    with pytest.raises(TrackedError, match="keeps what models need"):
         folders(root, "gs://bucket/lake", str(root / "data" / "models"))
     with pytest.raises(TrackedError, match="run job ingest"):
         folders(root, str(root / "none"), str(root / "none"))
