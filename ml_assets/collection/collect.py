@@ -29,7 +29,7 @@ from ml_assets.collection.contract import (
     check_past,
     read_file,
 )
-from ml_assets.collection.ledger import MOST_TRIES, Entry, Ledger, Status, generation_of
+from ml_assets.collection.ledger import MOST_TRIES, Entry, Ledger, Status
 from ml_assets.lake import Lake, Manifest, MissingPartitionError, PreconditionFailed, Store, StoredObject
 from ml_assets.quality import Verdict, evaluate
 from ml_assets.quality.contract import suite_for
@@ -94,7 +94,7 @@ class Delivery:
     @property
     def identity(self) -> tuple[str, str]:
         """Return name and generation, as `Entry.identity` does."""
-        return self.item.name, generation_of(self.item)
+        return self.item.name, self.item.generation
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -195,13 +195,16 @@ def decide(
 ) -> list[Entry]:
     """Decide on a quarantined delivery again, under the present contract; `data` are its bytes. Return the new entries."""
     job, done = _Job(contract, places, now, code_version), Collected()
-    generation = before.generation.partition(" ")[0]
-    item = StoredObject(before.name, before.size, generation, before.landed_at, before.checksum)
-    delivery = replace(_parsed(Delivery(item, data, before.sha256), job), before=before)
+    delivery = replace(_parsed(Delivery(_item(before), data, before.sha256), job), before=before)
     if delivery.refused:
         raise RefusedError(_refused([delivery]))
     _settle(_judged([delivery], contract), job, done)
     return done.entries
+
+
+def _item(entry: Entry) -> StoredObject:
+    """Return a file as it was listed when it was decided on."""
+    return StoredObject(entry.name, entry.size, entry.generation, entry.landed_at, entry.checksum)
 
 
 def _refused(deliveries: Sequence[Delivery]) -> str:
@@ -387,7 +390,7 @@ def _write(delivery: Delivery, job: _Job) -> Manifest:
         delivery.frame.with_columns(_repeated(LANDED_AT, delivery.item.modified_at, delivery.frame.height)),
         partition=delivery.day,
         written_at=job.now,
-        inputs={f"landing/{name}@{generation}": delivery.sha256},
+        inputs={f"landing/{name}#{generation}": delivery.sha256},
         code_version=job.code_version,
         verdicts=[delivery.verdict.to_dict()] if delivery.verdict else [],
     )
@@ -444,7 +447,7 @@ def _version(entry: Entry | None) -> str | None:
 
 def _origin(manifest: Manifest) -> tuple[str, str, str] | None:
     """Return name, generation and hash of the delivery behind a raw partition; None in those of before they were noted."""
-    name, _, generation = next(iter(manifest.inputs), "").removeprefix("landing/").rpartition("@")
+    name, _, generation = next(iter(manifest.inputs), "").removeprefix("landing/").rpartition("#")
     return (name, generation, next(iter(manifest.inputs.values()))) if name else None
 
 
@@ -452,9 +455,7 @@ def _leftover(job: _Job, manifest: Manifest, name: str, generation: str, sha256:
     """Return a delivery as it was, from the rows that it became."""
     rows = job.places.lake.read(job.table, manifest.partition and [manifest.partition])
     landed_at, there = rows[LANDED_AT][0], job.places.landing.stat(name)
-    item = StoredObject(name, 0, generation.partition(" ")[0], landed_at, "etag:" if " " in generation else "")
-    if there and (name, generation) == (there.name, generation_of(there)):
-        item = there
+    item = there if there and there.generation == generation else StoredObject(name, 0, generation, landed_at)
     verdict = next((Verdict.from_dict(found) for found in manifest.verdicts), None)
     return Delivery(item, sha256=sha256, day=manifest.partition, rows=rows.drop(LANDED_AT), verdict=verdict)
 
@@ -478,7 +479,7 @@ def _align(days: Iterable[str | None], job: _Job) -> None:
 
 def _bring_back(entry: Entry, job: _Job) -> None:
     """Write a delivery again, from its version in the lake; when that was removed, from the file, if it still lies there."""
-    item = StoredObject(entry.name, entry.size, entry.generation.partition(" ")[0], entry.landed_at, entry.checksum)
+    item = _item(entry)
     try:
         rows = job.places.lake.scan_version(job.table, entry.version, entry.partition).collect().drop(LANDED_AT)
         delivery = Delivery(item, sha256=entry.sha256, day=entry.partition, rows=rows)

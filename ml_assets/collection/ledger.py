@@ -120,7 +120,7 @@ class Ledger:
         One that was gone when it was to be read, and is there, has not been decided.
         """
         state = self._now()
-        return [item for item in listed if _open(state.get((item.name, generation_of(item))))]
+        return [item for item in listed if _open(state.get((item.name, item.generation)))]
 
     def live(self, source: str) -> dict[str | None, Entry]:
         """Return the ingested delivery behind each partition of a source."""
@@ -188,11 +188,6 @@ class Ledger:
         data = gzip.compress(_sealed(lines), compresslevel=1, mtime=0)
         self._store.write(f"{FOLDED}/{self._next:08d}.jsonl.gz", data)
         self._folded = self._next
-
-
-def generation_of(item: StoredObject) -> str:
-    """Return what tells one delivery under a name from the next: on s3:// equal bytes have one ETag, so the time as well."""
-    return f"{item.generation} {item.modified_at.isoformat()}" if item.checksum.startswith("etag:") else item.generation
 
 
 def _open(entry: Entry | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 
 from ml_assets.collection.collect import Landing, collect
 from ml_assets.collection.contract import SourceContract
-from ml_assets.collection.ledger import Ledger
+from ml_assets.collection.ledger import Entry, Ledger
 from ml_assets.collection.watch import look
 from ml_assets.lake import Lake, Store
 from ml_assets.quality.contract import ColumnContract
@@ -132,6 +133,43 @@ def test_a_removed_file_is_no_error(exact: Bucket, monkeypatch: pytest.MonkeyPat
     collect(THINGS, places, now=NOW)
     monkeypatch.undo()
     assert look(opened(exact), [THINGS], now=NOW) == "no new files"
+
+
+def test_of_two_who_collect_at_once_one_enters_the_file(exact: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = opened(exact)
+    places.landing.write(FILE, b"id\n1\n")
+    append, others = Ledger.append, [opened(exact)]
+
+    def late(ledger: Ledger, entries: Iterable[Entry], **how: int) -> None:
+        while others:
+            collect(THINGS, others.pop(), now=datetime(2013, 1, 4, tzinfo=UTC))
+        append(ledger, entries, **how)
+
+    monkeypatch.setattr(Ledger, "append", late)
+    assert collect(THINGS, places, now=NOW).entries == []
+    (entry,) = opened(exact).ledger.entries()
+    assert (entry.status, entry.decided_at.day) == ("ingested", 4)
+    assert entry.checksum
+    assert ids(places) == [1]
+
+
+def test_a_run_killed_before_the_ledger_is_entered_though_its_file_is_gone(
+    exact: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = opened(exact)
+    places.landing.write(FILE, b"id\n1\n")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "append", killed)
+        collect(THINGS, places, now=NOW)
+    places.landing.remove(FILE)
+    collect(THINGS, opened(exact), now=NOW)
+    assert [entry.status for entry in opened(exact).ledger.entries()] == ["ingested"]
+    assert ids(places) == [1]
+    assert collect(THINGS, opened(exact), now=NOW).entries == []
 
 
 # -- what a network does -----------------------------------------------------------------------------------------------

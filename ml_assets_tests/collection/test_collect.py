@@ -128,7 +128,7 @@ def test_the_raw_rows_know_when_they_landed_and_from_what(places: Landing) -> No
     manifest = places.lake.manifest("raw/things", DAY)
     assert manifest is not None
     (entry,) = places.ledger.entries()
-    assert manifest.inputs == {f"landing/{FILE}@{entry.generation}": entry.sha256}
+    assert manifest.inputs == {f"landing/{FILE}#{entry.generation}": entry.sha256}
     assert (manifest.code_version, manifest.red, len(manifest.verdicts)) == ("c0de", [], 1)
     assert places.lake.read("raw/things")["landed_at"].to_list() == [START + timedelta(minutes=5)]
 
@@ -369,7 +369,7 @@ def test_an_older_delivery_written_over_a_newer_one_is_taken_back(
         places.lake.store.remove(f"raw/things/{DAY}/{version[:20]}.parquet")
     assert take(open_places(tmp_path))[late] == "superseded"
     assert manifest_of(places).version == version
-    assert manifest_of(places).inputs[f"landing/{FILE}@{places.ledger.live('things')[DAY].generation}"]
+    assert manifest_of(places).inputs[f"landing/{FILE}#{places.ledger.live('things')[DAY].generation}"]
 
 
 def test_a_partition_that_is_written_by_another_is_decided_again(

@@ -11,7 +11,7 @@ from threading import Barrier
 
 import pytest
 
-from ml_assets.collection.ledger import Entry, Ledger, Status, generation_of
+from ml_assets.collection.ledger import Entry, Ledger, Status
 from ml_assets.lake import PreconditionFailed, Store, StoredObject
 from ml_assets.lake.verify import AlteredFileError
 
@@ -139,12 +139,6 @@ def test_a_file_that_was_gone_and_is_there_again_is_open(ledger: Ledger) -> None
     ledger.append([entry("a", "gone")])
     assert ledger.unseen([StoredObject("a", 3, "1", NOW)])
     assert ledger.counts()["gone"] == 1
-
-
-def test_equal_bytes_on_s3_are_another_delivery_at_another_time(ledger: Ledger) -> None:
-    item = StoredObject("a", 3, "e7a9", NOW, "etag:e7a9")
-    ledger.append([entry("a", generation=generation_of(item))])
-    assert ledger.unseen([item, replace(item, modified_at=NOW + timedelta(seconds=1))])[0].modified_at > NOW
 
 
 # -- the state beside the batches ---------------------------------------------------------------------------------------
