@@ -28,7 +28,7 @@ def test_at_rest_every_generation_was_entered_once_and_the_newest_good_delivery_
         def new_root(self) -> str:
             return f"{strict[0].url}/{uuid4().hex}"
 
-    run_state_machine_as_test(InABucket, settings=settings(max_examples=8, stateful_step_count=10))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(InABucket, settings=settings(max_examples=20, stateful_step_count=10))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

@@ -255,4 +255,4 @@ def disturb_at(patch: pytest.MonkeyPatch, step: int, disturb: Callable[[], None]
 
 def test_at_rest_every_generation_was_entered_once_and_the_newest_good_delivery_holds(tmp_path: Path) -> None:
     Deliveries.base = tmp_path
-    run_state_machine_as_test(Deliveries, settings=settings(max_examples=60, stateful_step_count=15))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Deliveries, settings=settings(max_examples=150, stateful_step_count=15))  # type: ignore[no-untyped-call]
