@@ -31,6 +31,7 @@ from ml_assets.collection.contract import (
 )
 from ml_assets.collection.ledger import MOST_TRIES, Entry, Ledger, Status
 from ml_assets.lake import Lake, Manifest, MissingPartitionError, PreconditionFailed, Store, StoredObject
+from ml_assets.lake.verify import AlteredFileError
 from ml_assets.quality import Verdict, evaluate
 from ml_assets.quality.contract import suite_for
 
@@ -424,17 +425,36 @@ def kept_name(entry: Entry) -> str:
 
 def _leftovers(job: _Job, partitions: Collection[str] | None) -> list[Delivery]:
     """Return the deliveries behind raw partitions that the ledger does not know: of a run that ended before it wrote there."""
-    manifests = job.places.lake.manifests(job.table, partitions)
     live = job.places.ledger.live(job.contract.name)
+    days = {day for day in live if partitions is None or (day or "_") in partitions}
+    manifests = _manifests(job, partitions)
+    _align((day for day in days if (day or "_") not in manifests), job)
     strange = {name: found for name, found in manifests.items() if _version(live.get(_day(name))) != found.version}
     if not strange:
         return []
     known = {entry.identity for entry in job.places.ledger.entries()}
     found = {name: _origin(manifest) for name, manifest in strange.items()}
     _align({_day(name) for name, origin in found.items() if origin and origin[:2] in known}, job)
-    return [
-        _leftover(job, strange[name], *origin) for name, origin in found.items() if origin and origin[:2] not in known
-    ]
+    unknown = {name: origin for name, origin in found.items() if origin and origin[:2] not in known}
+    left = [_leftover(job, strange[name], *origin) for name, origin in unknown.items()]
+    return [delivery for delivery in left if delivery]
+
+
+def _manifests(job: _Job, partitions: Collection[str] | None) -> Mapping[str, Manifest]:
+    """Return the manifests of the partitions, without those that are damaged."""
+    lake = job.places.lake
+    try:
+        return lake.manifests(job.table, partitions)
+    except AlteredFileError:
+        names = lake.store.folders(job.table) if partitions is None else partitions
+        return {name: found for name in names if (found := _manifest(job, _day(name)))}
+
+
+def _manifest(job: _Job, day: str | None) -> Manifest | None:
+    try:
+        return job.places.lake.manifest(job.table, day)
+    except AlteredFileError:
+        return None
 
 
 def _day(partition: str) -> str | None:
@@ -451,9 +471,12 @@ def _origin(manifest: Manifest) -> tuple[str, str, str] | None:
     return (name, generation, next(iter(manifest.inputs.values()))) if name else None
 
 
-def _leftover(job: _Job, manifest: Manifest, name: str, generation: str, sha256: str) -> Delivery:
-    """Return a delivery as it was, from the rows that it became."""
-    rows = job.places.lake.read(job.table, manifest.partition and [manifest.partition])
+def _leftover(job: _Job, manifest: Manifest, name: str, generation: str, sha256: str) -> Delivery | None:
+    """Return a delivery as it was, from the rows that it became; None when they are damaged: then the file is taken again."""
+    try:
+        rows = job.places.lake.read(job.table, manifest.partition and [manifest.partition])
+    except AlteredFileError:
+        return None
     landed_at, there = rows[LANDED_AT][0], job.places.landing.stat(name)
     item = there if there and there.generation == generation else StoredObject(name, 0, generation, landed_at)
     verdict = next((Verdict.from_dict(found) for found in manifest.verdicts), None)
@@ -461,18 +484,18 @@ def _leftover(job: _Job, manifest: Manifest, name: str, generation: str, sha256:
 
 
 def _align(days: Iterable[str | None], job: _Job) -> None:
-    """Bring back what holds by the ledger, where one who lost a race has written an older delivery over it.
+    """Bring back what holds by the ledger, where one who lost a race has written an older delivery over it, or it is gone.
 
     A delivery that the ledger does not know is left: somebody is about to enter it, or the next call does.
     """
     live = job.places.ledger.live(job.contract.name)
     known: Mapping[tuple[str, str], Entry] = {entry.identity: entry for entry in job.places.ledger.entries()}
     for day in days:
-        manifest, entry = job.places.lake.manifest(job.table, day), live.get(day)
-        if manifest is None or entry is None or entry.version in ("", manifest.version):
+        manifest, entry = _manifest(job, day), live.get(day)
+        if entry is None or entry.version in ("", manifest and manifest.version):
             continue
-        origin = _origin(manifest)
-        if origin and origin[:2] in known:
+        origin = _origin(manifest) if manifest else None
+        if manifest is None or (origin and origin[:2] in known):
             with contextlib.suppress(PreconditionFailed):  # whoever writes now sees to it
                 _bring_back(entry, job)
 
@@ -483,7 +506,7 @@ def _bring_back(entry: Entry, job: _Job) -> None:
     try:
         rows = job.places.lake.scan_version(job.table, entry.version, entry.partition).collect().drop(LANDED_AT)
         delivery = Delivery(item, sha256=entry.sha256, day=entry.partition, rows=rows)
-    except MissingPartitionError:
+    except (MissingPartitionError, AlteredFileError):
         delivery = _read(item, job)
     (judged,) = _judged([delivery], job.contract)
     if delivery.rows is not None:

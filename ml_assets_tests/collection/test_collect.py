@@ -350,6 +350,22 @@ def test_two_who_collect_rivals_end_with_the_newer_one(
     assert live[DAY].version == manifest_of(places).version
 
 
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_partition_whose_manifest_is_damaged_or_gone_is_made_again(places: Landing, harm: str) -> None:
+    put(places, FILE, ONE)
+    put(places, "things/things-2013-01-30.csv", TWO)
+    take(places)
+    before, name = manifest_of(places), f"raw/things/{DAY}/manifest.json"
+    if harm == "gone":
+        places.lake.store.remove(name)
+    else:
+        places.lake.store.write(name, places.lake.store.read(name)[:-9])
+    take(places)
+    assert manifest_of(places).version == before.version
+    assert manifest_of(places).inputs == before.inputs
+    assert [entry.status for entry in places.ledger.entries()] == ["ingested"] * 2
+
+
 @pytest.mark.parametrize("collected", [False, True], ids=["from the lake", "from the file"])
 def test_an_older_delivery_written_over_a_newer_one_is_taken_back(
     places: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected: bool
