@@ -30,6 +30,7 @@ from typing import Any
 
 import pyarrow.csv  # noqa: F401 — before the first fork, not after each
 
+from ml_assets.collection import collect as room
 from ml_assets.collection.collect import Landing, collect
 from ml_assets.collection.watch import Request, look
 from ml_assets.lake import Store
@@ -318,6 +319,7 @@ def schedules(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
 
 def main(folder: str, seed: str) -> None:
     """Print one line of JSON for each schedule of a world."""
+    room.AT_ONCE = 1  # so that the same step is the same each time
     gc.disable()
     gc.freeze()  # or each process would copy what it only looks through
     for schedule in schedules(Path(folder), int(seed)):

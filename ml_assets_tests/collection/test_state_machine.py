@@ -23,6 +23,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from ml_assets.collection import collect as room
 from ml_assets.collection.collect import Landing, collect, new_files, waiting
 from ml_assets.collection.ledger import Entry, Ledger
 from ml_assets.collection.watch import look
@@ -95,9 +96,7 @@ class Deliveries(RuleBasedStateMachine):
     @precondition(lambda self: self.lying)
     @rule(which=st.randoms(use_true_random=False))
     def delete(self, which: Any) -> None:
-        name = which.choice(sorted(self.lying))
-        self._open().landing.remove(name)
-        del self.lying[name]
+        self._remove(which.choice(sorted(self.lying)))
 
     # -- ours ----------------------------------------------------------------------------------------------------------
 
@@ -139,10 +138,12 @@ class Deliveries(RuleBasedStateMachine):
     )
     def run_while_a_file_changes(self, step: int, which: Any, text: str | None) -> None:
         """A run, and at one of its reads and writes a file is overwritten, or removed (None)."""
-        self._disturbed(step, lambda: self.delete(which) if text is None else self.overwrite(which, text, 9))
+        name = which.choice(sorted(self.lying))
+        self._disturbed(step, lambda: self._remove(name) if text is None else self._put(name, text, 9))
 
     def _disturbed(self, step: int, disturb: Callable[[], None], *, done: bool = False) -> None:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(room, "AT_ONCE", 1)  # so that the same step is the same read or write
             disturb_at(patch, step, disturb, done=done)
             with contextlib.suppress(Killed):
                 collect(THINGS, self._open(), now=NOW)
@@ -215,6 +216,10 @@ class Deliveries(RuleBasedStateMachine):
         """Return the places as a new process has them."""
         lake = f"{self.root}/lake"
         return Landing(Store(f"{self.root}/landing"), Lake(lake), Ledger(lake), Store(f"{self.root}/quarantine"))
+
+    def _remove(self, name: str) -> None:
+        self._open().landing.remove(name)
+        del self.lying[name]
 
     def _put(self, name: str, text: str, after: int) -> None:
         landing = self._open().landing
