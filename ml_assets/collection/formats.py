@@ -9,6 +9,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Literal
 
 import polars as pl
@@ -18,7 +19,11 @@ Format = Literal["csv", "parquet", "jsonl"]
 ENDINGS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 BLOCK = 2**24  # bytes of CSV that are parsed at once; a row must fit
 END = "\x04"  # end of transmission: in each field of the row that is added to a CSV, see `_read`
+LARGE = (
+    2**25
+)  # bytes; of files that are larger decompressed, one is unpacked at a time, or a few bombs would fill the memory
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_one_at_a_time = Lock()
 
 
 class ContractError(ValueError):
@@ -60,7 +65,11 @@ def decompress(data: bytes, name: str, *, most: int = MOST_BYTES) -> bytes:
     kind = next((kind for ending, kind in COMPRESSIONS.items() if name.lower().endswith(ending)), "")
     if not data or not kind:
         return data
-    unpacked = _gunzip(data, most + 1) if kind == "gzip" else _unzstd(data, most + 1)
+    unpack = _gunzip if kind == "gzip" else _unzstd
+    unpacked = unpack(data, min(most, LARGE) + 1)
+    if len(unpacked) > LARGE:
+        with _one_at_a_time:
+            unpacked = unpack(data, most + 1)
     if len(unpacked) > most:
         raise ContractError(f"the file is larger than {most} bytes decompressed; split it")
     return unpacked
