@@ -36,7 +36,7 @@ from ml_assets.quality import Verdict, evaluate
 from ml_assets.quality.contract import suite_for
 
 BATCH = 128  # files held in memory at once
-MOST_AT_ONCE = 32 * 2**20  # bytes of them, as delivered; one larger file comes alone
+MOST_AT_ONCE = 16 * 2**20  # bytes of them, as delivered; one larger file comes alone
 AT_ONCE = 8  # files that are read or written at the same time
 MOST_NAME = 150  # bytes of a file's name in quarantine
 DELIVERY = "_delivery"
