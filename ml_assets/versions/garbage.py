@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ml_assets.lake import Lake, MissingPartitionError, StoredObject
+from ml_assets.lake import Lake, Manifest, StoredObject
 from ml_assets.lake.lake import MANIFEST, WHOLE
 from ml_assets.lake.snapshots import FOLDER as SNAPSHOTS
 
@@ -79,25 +79,23 @@ def need_of(
         for source, snapshot in one.items():
             pin(source, snapshot)
     for table, wanted in training_sets.items():
-        for version in _known(lake, table, wanted):
-            try:
-                manifest = lake.manifest_of(table, version)
-            except MissingPartitionError:
-                continue
-            versions.setdefault(table, set()).add(version)
+        for manifest in _manifests(lake, table, wanted):
+            versions.setdefault(table, set()).add(manifest.version)
             for source, snapshot in manifest.inputs.items():
                 pin(source, snapshot)
     manifests = (f"{name.removesuffix('.parquet')}.json" for name in names if name.endswith(".parquet"))
     return Need(snapshots, versions, frozenset([*names, *manifests]))
 
 
-def _known(lake: Lake, table: str, wanted: Collection[str]) -> list[str]:
-    """Return the versions of a whole table that are there and begin as one of the wanted does; the live one too."""
+def _manifests(lake: Lake, table: str, wanted: Collection[str]) -> list[Manifest]:
+    """Return the manifests of a whole table's versions that are there and begin as one of the wanted does; the live one too."""
     live = lake.manifest(table)
-    names = [VERSION_FILE.fullmatch(name) for name in lake.store.names(f"{table}/{WHOLE}")]
-    there = {found["version"] for found in names if found}
-    asked = [version for version in there if any(version.startswith(one[:DIGITS]) for one in wanted)]
-    return [*asked, *([live.version] if live else [])]
+    found = [live] if live else []
+    for name in lake.store.names(f"{table}/{WHOLE}"):
+        part = VERSION_FILE.fullmatch(name)
+        if part and name.endswith(".json") and any(part["version"].startswith(one[:DIGITS]) for one in wanted):
+            found.append(Manifest.from_json(lake.store.read(name), name))
+    return found
 
 
 def find(lake: Lake, need: Need, *, now: datetime, grace: timedelta = GRACE) -> Garbage:
