@@ -21,13 +21,15 @@ GROUP = "__quality_group__"
 ROWS = "__quality_rows__"
 UNGROUPED = "__quality_ungrouped__"
 NO_GROUP = "null"
+EXAMPLES = "examples"  # the measure that only what is unexpected needs
 
 
 def evaluate(frame: pl.LazyFrame | pl.DataFrame, suite: Suite, *, by: str | None = None) -> dict[str, Verdict]:
     """Return the verdict under the key "" or, with `by`, one verdict per value of that column, sorted by key.
 
-    One lazy pass: a `select` of aggregates, or one `group_by(by)`. Keys of groups are the values as text
-    ("2013-01-31"); rows whose `by` is null are judged under the key "null", and that verdict is red.
+    One lazy pass: a `select` of aggregates, or one `group_by(by)`; a second one where there are unexpected values to
+    show. Keys of groups are the values as text ("2013-01-31"); rows whose `by` is null are judged under the key
+    "null", and that verdict is red.
 
     Stricter than Great Expectations, by design: an empty suite, a frame without rows (with `by` too: one red verdict
     under ""), and a column without a single value under an expectation about values are red, each with a note. NaN
@@ -72,12 +74,20 @@ class Check:
             return cls(label, expectation, rule, schema, {}, str(error), all_null=untyped)
 
     def expressions(self) -> list[pl.Expr]:
-        """Return the measures under names that no other check uses."""
-        return [expression.alias(f"{self.label}.{name}") for name, expression in self.measures.items()]
+        """Return the measures under names that no other check uses, without the examples."""
+        return [item.alias(f"{self.label}.{name}") for name, item in self.measures.items() if name != EXAMPLES]
+
+    def examples(self) -> list[pl.Expr]:
+        """Return the measure of the examples, under its name, if there is one."""
+        return [item.alias(f"{self.label}.{name}") for name, item in self.measures.items() if name == EXAMPLES]
+
+    def has_unexpected(self, measured: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether there is anything unexpected to show, in any group."""
+        return any(row.get(f"{self.label}.unexpected") for row in measured)
 
     def result(self, values: Mapping[str, Any]) -> Result:
         """Return the result for one row of measured values."""
-        rows, measured = values[ROWS], {name: values.get(f"{self.label}.{name}") for name in self.measures}
+        rows, measured = values[ROWS], self._measured(values)
         outcome = self._outcome(measured, rows)
         personal = bool(self.expectation.meta.get("personal"))
         hidden = personal and bool(outcome.examples or self.rule.reveals_values)
@@ -90,6 +100,10 @@ class Check:
             examples=() if personal else _shown(outcome.examples),
             note="; ".join(filter(None, (outcome.note, "values are withheld: personal data" if hidden else ""))),
         )
+
+    def _measured(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        labelled = {name: f"{self.label}.{name}" for name in self.measures}
+        return {name: values[label] for name, label in labelled.items() if label in values}
 
     def _outcome(self, measured: Mapping[str, Any], rows: int) -> Outcome:
         if self.all_null or (rows == 0 and self.measures):
@@ -104,14 +118,23 @@ class Check:
 
 
 def _measure(lazy: pl.LazyFrame, checks: Sequence[Check], schema: pl.Schema, by: str | None) -> list[dict[str, Any]]:
-    """Return the measured values: one dictionary for the frame, or one per group."""
+    """Return the measured values: one dictionary for the frame, or one per group. Examples are looked for where there are some."""
     used = {column for check in checks for column in check.rule.columns if column in schema}
     floats = [pl.col(column).fill_nan(None) for column in schema if column in used and schema[column].is_float()]
-    aggregates = [pl.len().alias(ROWS), *(item for check in checks for item in check.expressions())]
+    plain_frame, counts = lazy.with_columns(floats), [item for check in checks for item in check.expressions()]
+    found = _aggregate(plain_frame, [pl.len().alias(ROWS), *counts], by)
+    examples = [item for check in checks if check.has_unexpected(found) for item in check.examples()]
+    if not examples:
+        return found
+    shown = _aggregate(plain_frame, examples, by)
+    return [row | more for row, more in zip(found, shown, strict=True)]
+
+
+def _aggregate(frame: pl.LazyFrame, aggregates: Sequence[pl.Expr], by: str | None) -> list[dict[str, Any]]:
     if by is None:
-        return lazy.with_columns(floats).select(aggregates).collect().to_dicts()
+        return frame.select(aggregates).collect().to_dicts()
     group = pl.col(by).cast(pl.String).fill_null(NO_GROUP).alias(GROUP)
-    grouped = lazy.with_columns(*floats, group).group_by(GROUP)
+    grouped = frame.with_columns(group).group_by(GROUP)
     return grouped.agg(*aggregates, pl.col(by).null_count().alias(UNGROUPED)).sort(GROUP).collect().to_dicts()
 
 

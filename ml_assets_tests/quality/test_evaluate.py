@@ -434,17 +434,28 @@ def test_evaluating_groups_equals_evaluating_each_group_alone(data: list[tuple[A
     assert merge(together).rows == len(frame)
 
 
-def test_everything_is_one_pass_over_the_source() -> None:
+def passes_over(frame: pl.DataFrame, suite: Suite, by: str | None) -> int:
+    """Count how often the source is read."""
     passes = []
 
-    def count(frame: pl.DataFrame) -> pl.DataFrame:
-        passes.append(len(frame))
-        return frame
+    def count(rows: pl.DataFrame) -> pl.DataFrame:
+        passes.append(len(rows))
+        return rows
 
-    lazy = FRAME.lazy().map_batches(count, schema=FRAME.schema)
-    for by in (None, "origin"):
-        evaluate(lazy, EVERYTHING, by=by)
-    assert passes == [4, 4]
+    evaluate(frame.lazy().map_batches(count, schema=frame.schema), suite, by=by)
+    return len(passes)
+
+
+@pytest.mark.parametrize("by", [None, "origin"])
+def test_everything_is_one_pass_over_the_source_and_examples_another(by: str | None) -> None:
+    expected = [
+        item
+        for item, result in zip(EVERYTHING, evaluate(FRAME, EVERYTHING)[""].results, strict=True)
+        if not result.unexpected_count
+    ]
+    assert len(expected) < len(EVERYTHING)
+    assert passes_over(FRAME, Suite("nothing to show", tuple(expected)), by) == 1
+    assert passes_over(FRAME, EVERYTHING, by) == 2
 
 
 def test_many_groups_of_many_rows() -> None:

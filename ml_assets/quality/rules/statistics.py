@@ -197,7 +197,7 @@ class DistinctValuesInSet(Rule):
         if not measured["judged"]:
             return vacuous(rows)
         unexpected = measured["unexpected"]
-        return Outcome(unexpected == 0, rows, unexpected, examples=tuple(measured["examples"]))
+        return Outcome(unexpected == 0, rows, unexpected, examples=tuple(measured.get("examples", ())))
 
 
 def _measurable(values: pl.Expr, dtype: pl.DataType, statistic: str) -> tuple[pl.Expr, pl.DataType]:
