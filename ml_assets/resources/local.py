@@ -1,6 +1,7 @@
 """A local Dagster: web UI, daemon and code server as one process tree on loopback; jobs launched through its API."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import GRPC_INFO_TAG
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
@@ -163,6 +165,7 @@ def local_dagster(
         str(port),
     ]
     with dg.DagsterInstance.get() as instance:  # before the others start: its databases are made once
+        reconcile(instance)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -178,6 +181,28 @@ def local_dagster(
             yield running
         finally:
             _stop(process)
+
+
+def reconcile(instance: dg.DagsterInstance) -> list[str]:
+    """End the runs whose code server is gone, and return their ids: nobody else would before their time is up.
+
+    What such a run collected is in the ledger, and the sensor asks for the rest again. Runs of another Dagster that is up
+    on the same instance go on.
+    """
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
+    dead = [run for run in runs if run.status is not dg.DagsterRunStatus.QUEUED and not _has_server(run)]
+    for run in dead:
+        instance.report_run_failed(run, "The Dagster that started this run has ended, and the run with it.")
+    return [run.run_id for run in dead]
+
+
+def _has_server(run: dg.DagsterRun) -> bool:
+    """Tell whether the code server that started a run is up; it is reached by a socket in the file system."""
+    place = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("socket")
+    if not place:
+        return True  # started in another way: not ours to judge
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(place) == 0
 
 
 def _answers(running: LocalDagster) -> bool:
