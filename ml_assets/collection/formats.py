@@ -75,6 +75,17 @@ def decompress(data: bytes, name: str, *, most: int = MOST_BYTES) -> bytes:
     return unpacked
 
 
+def beginning(data: bytes, name: str, *, most: int) -> bytes:
+    """Return the first bytes of a file as they were before compression, at most `most`; of a damaged one what can be read."""
+    kind = next((kind for ending, kind in COMPRESSIONS.items() if name.lower().endswith(ending)), "")
+    try:
+        if kind == "gzip":
+            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data, most)
+        return _unzstd(data, most) if kind else data[:most]
+    except (zlib.error, ContractError):
+        return data[:most]
+
+
 def decode(data: bytes, *, encoding: str = "utf-8") -> bytes:
     """Return text in any encoding as UTF-8, without a byte order mark. A UTF-8 mark counts more than `encoding`.
 

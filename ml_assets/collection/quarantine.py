@@ -9,6 +9,7 @@ from datetime import datetime
 
 from ml_assets.collection.collect import Landing, decide, kept_name, waiting
 from ml_assets.collection.contract import SourceContract
+from ml_assets.collection.formats import beginning
 from ml_assets.collection.ledger import Entry
 from ml_assets.lake import PreconditionFailed
 from ml_assets.lake.verify import AlteredFileError
@@ -61,7 +62,7 @@ def show(name: str, places: Landing) -> str:
         "reason": entry.reason,
     }
     lines = [f"{what:8}{text}" for what, text in told.items()]
-    return "\n".join([*lines, "", *_first_lines(bytes_of(entry, places))])
+    return "\n".join([*lines, "", *_first_lines(bytes_of(entry, places), entry.name)])
 
 
 def retry(
@@ -100,10 +101,10 @@ def table(entries: Sequence[Entry]) -> str:
     return "\n".join(f"{entry.landed_at:%Y-%m-%d %H:%M}  {entry.name:{width}}  {entry.reason}" for entry in entries)
 
 
-def _first_lines(data: bytes) -> list[str]:
+def _first_lines(data: bytes, name: str) -> list[str]:
     """Return the first lines of text, or how other bytes begin; never what a terminal would obey."""
-    part = data[: MOST_SHOWN * MOST_WIDTH]
-    if b"\0" in part or data[:2] == b"\x1f\x8b":
+    part = beginning(data, name, most=MOST_SHOWN * MOST_WIDTH)
+    if b"\0" in part or part[:2] == b"\x1f\x8b":
         return [f"(not text; it begins with {part[:16].hex(' ')})"]
     lines = part.decode("utf-8", "replace").splitlines()[:MOST_SHOWN]
     return [

@@ -23,6 +23,7 @@ from ml_assets.collection.formats import (
     MOST_BYTES,
     ContractError,
     Dialect,
+    beginning,
     csv_rows,
     decode,
     decompress,
@@ -453,3 +454,17 @@ def test_a_wide_file_and_a_long_one_are_read_and_refused_fast() -> None:
     assert parse(long.encode(), contract(), name="a.csv").height == 100_000
     assert time.perf_counter() - start < 20  # a second on a quiet machine
     assert MOST_BYTES == 2**31
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_files_beginning_is_read_without_unpacking_the_rest(ending: str, cut: bool) -> None:
+    text = b"id,value\n" + b"1,2\n" * 100_000
+    packed = {"": text, ".gz": gzip.compress(text, mtime=0)}
+    data = packed[ending] if ending in packed else pa.compress(text, "zstd", asbytes=True)
+    found = beginning(data[: len(data) // 2] if cut else data, f"a.csv{ending}", most=12)
+    assert found == text[:12] or (cut and ending == ".zst")
+
+
+def test_what_is_not_compressed_as_its_name_says_is_shown_as_it_is() -> None:
+    assert beginning(b"plain text", "a.csv.gz", most=5) == b"plain"
