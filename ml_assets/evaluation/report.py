@@ -120,11 +120,20 @@ class EvaluationReport:
     def slices_table(self) -> tuple[list[str], list[list[str]]]:
         """Heads and cells of the slices, with the columns that fit a page; `slices` has all metrics."""
         names = self._narrow()
-        return cells([{name: row[name] for name in names if name in row} for row in self.slices])
+        rows = [row | {"note": self._own_note(str(row.get("note") or ""))} for row in self.slices]
+        return cells([{name: row[name] for name in names if name in row} for row in rows])
 
     def _narrow(self) -> list[str]:
-        others = [name for name in self.metrics if name not in (*_WIDE, self.metric)][:SLICE_METRICS]
-        return ["slice", "value", "rows", "outcomes", self.metric, *others, "note"]
+        others = [name for name in self.metrics if name not in (*_WIDE, self.metric) and self._some_slice_has(name)]
+        return ["slice", "value", "rows", "outcomes", self.metric, *others[:SLICE_METRICS], "note"]
+
+    def _some_slice_has(self, metric: str) -> bool:
+        return any(row.get(metric) is not None for row in self.slices)
+
+    def _own_note(self, note: str) -> str:
+        """Return what is to be noted of a slice alone, without the reasons that hold for the whole report."""
+        known = {f"{name}: {reason}" for name, reason in self.not_applicable.items()}
+        return "; ".join(part for part in note.split("; ") if part not in known)
 
     def _metrics(self) -> str:
         why = [f"{name} does not apply: {reason}." for name, reason in self.not_applicable.items()]

@@ -109,3 +109,29 @@ def test_table_escapes_and_aligns() -> None:
         "| z w | - |",
     ]
     assert [number(value) for value in (None, float("inf"), 0.123456, 12345.6)] == ["-", "-", "0.1235", "1.235e+04"]
+
+
+def test_slices_show_no_column_without_a_value_and_no_reason_that_holds_for_all(report: EvaluationReport) -> None:
+    why = {"mape": "an outcome is 0"}
+    rows = [
+        {
+            "slice": "origin",
+            "value": "EWR",
+            "rows": 9,
+            report.metric: 0.5,
+            "mape": None,
+            "note": "mape: an outcome is 0",
+        },
+        {
+            "slice": "origin",
+            "value": "JFK",
+            "rows": 7,
+            report.metric: 0.4,
+            "mape": None,
+            "note": "mape: an outcome is 0; r2: constant",
+        },
+    ]
+    metrics = {report.metric: 0.5, "mape": None}
+    heads, cells = replace(report, metrics=metrics, not_applicable=why, slices=rows).slices_table()
+    assert "mape" not in heads
+    assert [row[heads.index("note")] for row in cells] == ["", "r2: constant"]
