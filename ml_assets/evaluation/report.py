@@ -120,7 +120,7 @@ class EvaluationReport:
     def slices_table(self) -> tuple[list[str], list[list[str]]]:
         """Heads and cells of the slices, with the columns that fit a page; `slices` has all metrics."""
         names = self._narrow()
-        rows = [row | {"note": self._own_note(str(row.get("note") or ""))} for row in self.slices]
+        rows = [{**row, "note": self._own_note(str(row.get("note") or ""))} for row in self.slices]
         return cells([{name: row[name] for name in names if name in row} for row in rows])
 
     def _narrow(self) -> list[str]:

@@ -79,6 +79,7 @@ def tables_version(*paths: str, rooms: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
+@cache
 def _with_imports(module: str, file: Path) -> dict[str, Path]:
     """Return the module and those of its project that it imports, directly or not, by dotted name."""
     root, package = file.parents[module.count(".") + (file.name == "__init__.py")], module.partition(".")[0]
