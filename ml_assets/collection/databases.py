@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ml_assets.collection.contract import SourceContract
-from ml_assets.collection.pull import DAY, UNKNOWN, Page, PullError
+from ml_assets.collection.pull import DAY, UNKNOWN, Page, PullError, as_parquet
 
 PAGE = 50_000  # rows
 CONNECT_SECONDS = 30
@@ -54,9 +53,7 @@ class Database:
 
     def file(self, rows: pl.DataFrame) -> tuple[bytes, str]:
         """Return the rows as Parquet."""
-        buffer = io.BytesIO()
-        rows.write_parquet(buffer)
-        return buffer.getvalue(), "parquet"
+        return as_parquet(rows), "parquet"
 
     def _resource(self, start: Any) -> Any:
         from dlt.sources import incremental

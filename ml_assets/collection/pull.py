@@ -208,7 +208,7 @@ class _Delivering:
         digest = content_hash(frame)
         if base is not None and self._is_last(day) and content_hash(_ordered(base, self.contract.key)) == digest:
             return None
-        return self._put(day, self._name(day, digest, ".parquet"), _parquet(frame))
+        return self._put(day, self._name(day, digest, ".parquet"), as_parquet(frame))
 
     def _typed(self, day: str | None, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows in the contract's types, which a table without rows has not; `ContractError` as of a file."""
@@ -227,7 +227,7 @@ class _Delivering:
         if self.places.lake.manifest(table, day) is None:
             return None
         rows = self.places.lake.read(table, None if day is None else [day], allow_red=True).drop(LANDED_AT)
-        return _readable(_parquet(rows), self.contract, f"{self.contract.name}.parquet")
+        return _readable(as_parquet(rows), self.contract, f"{self.contract.name}.parquet")
 
     def _is_last(self, day: str | None) -> bool:
         """Tell whether nothing came after the file that a day's rows are merged with."""
@@ -297,7 +297,8 @@ def _ordered(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     return frame.sort([*key, *(name for name in frame.columns if name not in key)], maintain_order=True)
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def as_parquet(frame: pl.DataFrame) -> bytes:
+    """Return a frame as the bytes of a Parquet file."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     return buffer.getvalue()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,9 +25,6 @@ from ml_assets.lake.store import PreconditionFailed, Store
 from ml_assets.lake.verify import AlteredFileError, require_files, require_sha256
 
 MANIFEST = "manifest.json"
-OF_VERSION = re.compile(
-    r"(.*/[0-9a-f]{20})\.(parquet|json)"
-)  # the data of a version, or its manifest when it is superseded
 READERS = 16  # at once, from a bucket
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -385,39 +381,6 @@ class Lake:
             return snapshots.kept(self.store, snapshot)
         except FileNotFoundError as error:
             raise MissingPartitionError(f"{self.url}: there is no snapshot {snapshot[:12]}; it was removed") from error
-
-    def old_files(self, table: str) -> dict[str, Manifest | None]:
-        """Return the data files that no current manifest names, each with the manifest of its version.
-
-        By name in the store. None: what a writer left behind who was killed, or lost a race, or writes just now.
-        """
-        live = {self._in_folder(table, folder, file.name) for folder, file in _files_of(self.live(table))}
-        stems = {found[1] for found in map(OF_VERSION.fullmatch, self.store.names(table)) if found}
-        return {
-            f"{stem}.parquet": self._read(Manifest.from_json, f"{stem}.json")
-            for stem in sorted(stems)
-            if stem.count("/") == table.count("/") + 2 and f"{stem}.parquet" not in live
-        }
-
-    def forget(self, name: str, *, before: datetime) -> int:
-        """Remove one of the `old_files` and its manifest; return how many bytes that frees.
-
-        Nothing happens (0) when it was written at `before` or later by the store's clock, or is current again: a writer may
-        be about to name it.
-        """
-        found = self.store.stat(name)
-        table, partition, file = name.rsplit("/", 2)
-        current = self.live(table, [partition]).get(partition)
-        if current and file in [item.name for item in current.files]:
-            return 0
-        if found and found.modified_at >= before:
-            return 0
-        try:
-            self.store.remove(name, generation=found.generation if found else None)
-        except PreconditionFailed:
-            return 0
-        self.store.remove(f"{name.removesuffix('.parquet')}.json")
-        return found.size if found else 0
 
     def _folders(self, table: str) -> list[str]:
         return self.store.folders(table)

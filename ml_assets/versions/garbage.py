@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ml_assets.lake import Lake, Manifest, StoredObject
+from ml_assets.lake import Lake, Manifest, PreconditionFailed, StoredObject
 from ml_assets.lake.lake import MANIFEST, WHOLE
 from ml_assets.lake.snapshots import FOLDER as SNAPSHOTS
 
@@ -112,27 +112,23 @@ def find(lake: Lake, need: Need, *, now: datetime, grace: timedelta = GRACE) -> 
 def remove(lake: Lake, garbage: Garbage) -> int:
     """Remove it, and return how many files went.
 
-    A file whose version a writer brought back meanwhile is put back: what a manifest names is never missing for long.
+    Each object only in the generation that was found: a writer who brings an old version back writes its file again.
     """
-    ordered = sorted(garbage.objects, key=lambda item: not item.name.endswith(".parquet"))
-    gone = sum(_remove(lake, item.name) for item in ordered)
+    gone = sum(_remove(lake, item) for item in garbage.objects)
     for path in garbage.temporary:
         path.unlink(missing_ok=True)
     return gone + len(garbage.temporary)
 
 
-def _remove(lake: Lake, name: str) -> bool:
+def _remove(lake: Lake, item: StoredObject) -> bool:
     """Remove one object, and tell whether it is gone."""
-    if _live_again(lake, name):
+    if _live_again(lake, item.name):
         return False
     try:
-        data = lake.store.read(name)
-    except FileNotFoundError:  # somebody else removes, too
+        lake.store.remove(item.name, generation=item.generation)
+    except PreconditionFailed:
         return False
-    lake.store.remove(name)
-    if back := _live_again(lake, name):
-        lake.store.write(name, data)
-    return not back
+    return True
 
 
 def _removable(name: str) -> bool:

@@ -16,7 +16,6 @@ from ml_assets.lake import Lake, MissingPartitionError, RedPartitionError
 NOW = datetime(2013, 1, 2, tzinfo=UTC)
 TABLE = "raw/t"
 DAYS = ["2013-01-01", "2013-01-02", "2013-01-03"]
-SOON = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(params=["folder", "memory URL"])
@@ -69,62 +68,6 @@ def test_a_version_that_comes_again_keeps_its_file(lake: Lake) -> None:
     assert write(lake, DAYS[0], 1) == first
     assert lake.store.read(data(DAYS[0], first)) == kept
     assert lake.read(TABLE)["a"].to_list() == [1]
-
-
-def test_old_files_are_those_that_nothing_current_names(lake: Lake) -> None:
-    old, new = write(lake, DAYS[0], 1), write(lake, DAYS[0], 2)
-    write(lake, DAYS[1], 3)
-    lake.store.write(data(DAYS[1], "0" * 64), b"half a file")
-    lake.store.write(f"{TABLE}/{DAYS[1]}/notes.json", b"of somebody else")
-    lake.store.write(f"{TABLE}/u/{DAYS[1]}/{'0' * 20}.parquet", b"of another table")
-    found = lake.old_files(TABLE)
-    assert list(found) == [data(DAYS[0], old), data(DAYS[1], "0" * 64)]
-    assert [manifest and (manifest.partition, manifest.version) for manifest in found.values()] == [
-        (DAYS[0], old),
-        None,
-    ]
-    write(lake, DAYS[0], 1)
-    assert list(lake.old_files(TABLE)) == [data(DAYS[0], new), data(DAYS[1], "0" * 64)]
-
-
-def test_old_files_are_forgotten_with_their_manifests(lake: Lake) -> None:
-    old = write(lake, DAYS[0], 1)
-    write(lake, DAYS[0], 2)
-    names = [*lake.old_files(TABLE), data(DAYS[1], "0" * 64)]
-    lake.store.write(names[1], b"half a file")
-    assert all(lake.forget(name, before=SOON) for name in names)
-    assert lake.old_files(TABLE) == {}
-    assert [name for name in lake.store.names(TABLE) if name.endswith(".json")] == [f"{TABLE}/{DAYS[0]}/manifest.json"]
-    assert lake.read(TABLE).equals(frame(2))
-    with pytest.raises(MissingPartitionError):
-        lake.scan_version(TABLE, old, DAYS[0])
-    assert lake.forget(names[0], before=SOON) == 0  # again is no error
-
-
-def test_what_is_current_or_was_just_written_is_not_forgotten(lake: Lake) -> None:
-    old, new = write(lake, DAYS[0], 1), write(lake, DAYS[0], 2)
-    whole = write(lake, None, 3, table="raw/u")
-    assert (
-        lake.forget(data(DAYS[0], new), before=SOON) == lake.forget(f"raw/u/_/{whole[:20]}.parquet", before=SOON) == 0
-    )
-    assert lake.forget(data(DAYS[0], old), before=NOW) == 0
-    assert lake.read(TABLE).equals(frame(2))
-    assert lake.scan_version(TABLE, old, DAYS[0]).collect().equals(frame(1))
-
-
-def test_a_version_that_comes_back_while_it_is_removed_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = write(lake, DAYS[0], 1)
-    write(lake, DAYS[0], 2)
-    remove = lake.store.remove
-
-    def late(name: str, *, generation: str | None = None) -> None:
-        """Called when the remover has seen that the version is not current."""
-        write(Lake(lake.url), DAYS[0], 1)
-        remove(name, generation=generation)
-
-    monkeypatch.setattr(lake.store, "remove", late)
-    assert lake.forget(data(DAYS[0], old), before=SOON) == 0
-    assert lake.read(TABLE).equals(frame(1))
 
 
 def test_what_was_judged_since_does_not_hide_the_past(lake: Lake) -> None:

@@ -119,6 +119,21 @@ def test_a_version_that_was_brought_back_meanwhile_stays(tmp_path: Path) -> None
     assert lake.read("t").equals(rows(1)) and lake.live("t")["a"].version == old
 
 
+def test_a_version_that_comes_back_while_it_is_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, old = old_and_new(tmp_path)
+    garbage, plain = find(lake, Need({}, {}), now=NOW), lake.store.remove
+
+    def late(name: str, *, generation: str | None = None) -> None:
+        """Called when the remover has seen that the version is not current."""
+        if name.endswith(".parquet"):
+            Lake(lake.url).write("t", rows(1), partition="a", written_at=AT)
+        plain(name, generation=generation)
+
+    monkeypatch.setattr(lake.store, "remove", late)
+    remove(lake, garbage)
+    assert lake.read("t").equals(rows(1)) and lake.live("t")["a"].version == old
+
+
 def test_leftovers_of_writers_go_when_they_are_old(tmp_path: Path) -> None:
     lake, _ = old_and_new(tmp_path)
     left = tmp_path / "t" / "a" / ".tmp-123"
