@@ -19,7 +19,7 @@ FROM ${{BASE}}
 
 # An environment of its own: some bases do not let pip change theirs.
 RUN python3 -m venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PORT={PORT}
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 HOST=0.0.0.0 PORT={PORT}
 
 # Before the model, so that a new model with the same libraries takes this layer as it is.
 COPY requirements.txt /bundle/
@@ -37,7 +37,7 @@ USER {USER}:{USER}
 EXPOSE {PORT}
 HEALTHCHECK --interval=30s --timeout=3s --start-period=30s \\
     CMD python -c "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/health', timeout=2)"
-ENTRYPOINT ["sh", "-c", "exec python /bundle/inference.py --host 0.0.0.0 --port $PORT"]
+ENTRYPOINT ["sh", "-c", "exec python /bundle/inference.py --host $HOST --port $PORT"]
 """
 
 
