@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _own_data(commands)
     _versions(commands)
     _quarantine_commands(commands)
+    _images(commands)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -106,6 +107,20 @@ def _quarantine_commands(commands: Any) -> None:
     discard.add_argument("--reason", required=True, metavar="TEXT", help="for those who ask later")
     for parser, function in ((listing, _held), (show, _show), (retry, _retry), (discard, _discard)):
         parser.set_defaults(run=function)
+
+
+def _images(commands: Any) -> None:
+    image = commands.add_parser("image", help="build a registered model's image; keep it in a folder, or push it")
+    image.add_argument("model", metavar="MODEL", help="a problem, or problem:version; default: the champion")
+    image.add_argument("--tag", default="", help="its name here (default: ml-assets/PROBLEM:VERSION)")
+    image.add_argument("--push", metavar="REFERENCE", help="push it there, such as registry.example/late:7")
+    image.add_argument("--insecure", action="store_true", help="push over HTTP")
+    image.add_argument("--to", metavar="FOLDER", help="keep it there as an OCI layout (default: below data/images)")
+    image.add_argument("--base", metavar="IMAGE", help="with Python 3.11 and venv (default: python:3.11-slim)")
+    image.add_argument(
+        "--secret", action="append", default=[], metavar="ID=FILE", help="pip.conf or ca.pem, which only the build sees"
+    )
+    image.set_defaults(run=_image)
 
 
 def _versions(commands: Any) -> None:
@@ -296,6 +311,30 @@ def _rebuild(given: argparse.Namespace) -> None:
     print(found.text())
     if not found.passed:
         sys.exit(1)
+
+
+def _image(given: argparse.Namespace) -> None:
+    from ml_assets.packaging.container import BASE
+    from ml_assets.packaging.image import push, registered_image, save
+    from ml_assets.resources.environment import resources
+
+    name, _, version = given.model.partition(":")
+    _problem(name)  # says which are declared
+    made = registered_image(
+        resources(ROOT)["tracking"].open(),
+        name,
+        version=version,
+        cache=ROOT / "data" / "bundles",
+        tag=given.tag,
+        base=given.base or BASE,
+        secrets={one.partition("=")[0]: Path(one.partition("=")[2]) for one in given.secret},
+    )
+    print(f"{made.tag}  {made.digest}")
+    if given.to or not given.push:
+        folder = ROOT / (given.to or f"data/images/{made.tag.replace(':', '/')}")
+        print(f"{folder}  {save(made, folder)}")
+    if given.push:
+        print(push(made, given.push, insecure=given.insecure))
 
 
 def _gc(given: argparse.Namespace) -> None:

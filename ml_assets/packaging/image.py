@@ -18,17 +18,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from ml_assets.development.model_files import read_verified, write_folder
+from ml_assets.development.tracking import CHAMPION
 from ml_assets.packaging.bundle import BUNDLE, MANIFEST, verify
+from ml_assets.packaging.champion import BUNDLE_DIGEST
 from ml_assets.packaging.container import BASE, DIGEST_VARIABLE
 from ml_assets.packaging.sbom import sbom
+
+if TYPE_CHECKING:
+    from ml_assets.development.tracking import Tracking
 
 TOOL_VARIABLE = "ML_ASSETS_IMAGE_TOOL"
 DOCKER, BUILDAH = "docker", "buildah"
 SBOM = "bundle.sbom.json"
 DOCKERFILE, SERVER = "Dockerfile", "inference.py"
 BUNDLE_FOLDER, ABOUT, ID = "bundle", "about", "id"
+VERSION_LABEL, COMMIT_LABEL = "org.opencontainers.image.version", "org.opencontainers.image.revision"
 ENGINE_SECONDS = 20
 LAST_LINES = 15
 
@@ -116,12 +123,33 @@ def _build(tool: Tool, place: Path, given: Sequence[tuple[str, str]], tell: Tell
     _run(tool, ["build", *layers, *options, str(place / BUNDLE_FOLDER)], tell)
 
 
+def registered_image(
+    tracking: Tracking, problem: str, *, version: str = "", cache: Path, tag: str = "", **how: Any
+) -> Image:
+    """Build the image of a registered version, of the champion by default; `how` as for `build_image`.
+
+    A bundle that is kept elsewhere is copied below `cache`. The labels say the version and the git commit that trained it. Raises
+    `ImageError` when there is no such version.
+    """
+    ref = tracking.version(problem, version) if version else tracking.champion(problem)
+    if ref is None:
+        raise ImageError(f"{problem}:{version or CHAMPION} is not registered; run job train")
+    labels = {VERSION_LABEL: ref.version, COMMIT_LABEL: ref.tags.get("git_commit", "unknown")}
+    return build_image(
+        tracking.bundle_folder(ref, cache),
+        digest=ref.tags[BUNDLE_DIGEST],
+        tag=tag or f"ml-assets/{problem}:{ref.version}",
+        labels=labels,
+        **how,
+    )
+
+
 def labels_of(files: Mapping[str, bytes], *, digest: str) -> dict[str, str]:
     """Return the labels that a bundle's verified files tell: OCI's own names, and `ml_assets.*`."""
     told = json.loads(files[BUNDLE])
     return {
         "org.opencontainers.image.title": told["problem"],
-        "org.opencontainers.image.version": told["model_version"],
+        VERSION_LABEL: told["model_version"],
         "ml_assets.problem": told["problem"],
         "ml_assets.model_version": told["model_version"],
         "ml_assets.data_hash": told["data_hash"],
