@@ -1,8 +1,9 @@
 """Stage 7 in Dagster: the champion's predictions, day by day."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -44,61 +45,32 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tracking: TrackingResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
-        from ml_assets.deployment.scoring import IN_SAMPLE, predictions_suite, score
+        from ml_assets.deployment.batch import Scoring, score_table
         from ml_assets.packaging.champion import in_office
-        from ml_assets.preparation.observations import without_outcome
-        from ml_assets.preparation.writing import PARTITION, empty, write_checked
+        from ml_assets.preparation.writing import empty
 
         store, partitions, now = lake.open(), of_run_or_whole(context, problem.days), clock.open(problem.clock).now()
         may_be_empty = not problem.observations.every_day
-        there = store.live(observed, partitions)
-        asked = {day: item for day, item in there.items() if item.rows or not may_be_empty}
-        if partitions and may_be_empty and not asked:
+        if partitions and may_be_empty and not any(item.rows for item in store.live(observed, partitions).values()):
             empty(store, table, partitions, written_at=now)
             return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_asked(table)])
-        by_day = PARTITION if problem.days else None
-        observations = store.scan(observed, partitions, live=asked, partition_column=by_day).collect()
-        champion = in_office(tracking.open(), problem.name)
-        frame = observations.select(without_outcome(observations.columns))
+
+        scoring = Scoring(observed, table, problem.observations.key, problem.ignored, may_be_empty=may_be_empty)
         if problem.features:
-            frame = feature_store.for_scoring(problem.features.service, frame, views=problem.features.views)
-        scored = score(
-            frame,
-            champion.bundle,
-            version=champion.version,
-            fitted_until=champion.fitted_until,
-            keep=problem.ignored,
-        )
-        written = write_checked(
-            store,
-            table,
-            scored,
-            predictions_suite(table, key=problem.observations.key, task=champion.bundle.task),
-            now=now,
-            partitions=partitions,
-            may_be_empty=may_be_empty,
-            inputs=lambda day: {**_made_from(observed, there, day), "champion": champion.version},
-        )
+            joined = partial(feature_store.for_scoring, problem.features.service, views=problem.features.views)
+            scoring = replace(scoring, with_features=joined)
+        champion = in_office(tracking.open(), problem.name)
+        scored = score_table(store, scoring, champion, partitions, now=now, tell=context.log.info)
+        written = scored.written
         return dg.MaterializeResult(
             metadata=show(context, table, written.manifests, partitions)
             | {
                 "model_version": champion.version,
-                "rows in sample": int(scored[IN_SAMPLE].sum()),
-                **_mean_score(scored),
+                "rows in sample": scored.in_sample,
+                **({"mean score": scored.mean_score} if scored.mean_score is not None else {}),
             },
             check_results=[check_result(written.verdict, table=table)],
             data_version=data_version(written.manifests),
         )
 
     return predictions
-
-
-def _made_from(observed: str, there: Mapping[str, Any], day: str) -> dict[str, str]:
-    """Return the observations behind a day's predictions with their version, as a manifest names them."""
-    name = f"{observed}/{day}" if there[day].partition else observed
-    return {name: there[day].version}
-
-
-def _mean_score(scored: Any) -> dict[str, float]:
-    """Return the mean of the scores; clusters have none."""
-    return {"mean score": scored["score"].mean() or 0.0} if "score" in scored.columns else {}

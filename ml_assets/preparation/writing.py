@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,10 +20,18 @@ HOMELESS, NONE = "null", ""  # keys under which rows of no partition, and a fram
 
 @dataclass(frozen=True)
 class Written:
-    """The manifests of what was written, and the verdict over all of it."""
+    """The manifests of what was written, and the verdict over all of it; `judged` are the partitions' own verdicts."""
 
     manifests: Mapping[str, Manifest]
     verdict: Verdict
+    judged: Mapping[str, Verdict] = field(default_factory=dict)
+
+
+def together(parts: Sequence[Written]) -> Written:
+    """Return what was written in parts, each of other partitions, as if it had been written at once."""
+    manifests = {name: item for part in parts for name, item in part.manifests.items()}
+    judged = {name: item for part in parts for name, item in part.judged.items()}
+    return Written(dict(sorted(manifests.items())), merge(dict(sorted(judged.items()))), judged)
 
 
 def write_checked(
@@ -52,7 +60,7 @@ def write_checked(
     how: dict[str, Any] = {"written_at": now, "inputs": inputs, "code_version": code_version}
     if partitions is None:
         verdict, manifest = _write_one(lake, table, frame, suite, None, how, besides)
-        return Written({WHOLE: manifest}, verdict)
+        return Written({WHOLE: manifest}, verdict, {WHOLE: verdict})
     wanted = frame.filter(pl.col(PARTITION).is_in(list(partitions)) | pl.col(PARTITION).is_null())
     verdicts = evaluate(wanted.lazy(), suite, by=PARTITION)
     if HOMELESS in verdicts:
@@ -63,7 +71,7 @@ def write_checked(
         manifests |= empty(lake, table, set(partitions) - set(manifests), **how)
     for name in lake.manifests(table, set(partitions) - set(manifests)):
         verdicts[name], manifests[name] = _write_one(lake, table, frame.clear(), suite, name, how, besides)
-    return _with_unchanged(Written(manifests, merge(verdicts)), verdicts, unchanged or {})
+    return _with_unchanged(Written(manifests, merge(verdicts), verdicts), verdicts, unchanged or {})
 
 
 def _with_unchanged(written: Written, verdicts: Mapping[str, Verdict], unchanged: Mapping[str, Manifest]) -> Written:
@@ -72,7 +80,7 @@ def _with_unchanged(written: Written, verdicts: Mapping[str, Verdict], unchanged
         return written
     judged = {name: verdict for name, verdict in verdicts.items() if name != NONE} | _stored(unchanged)
     manifests = {**unchanged, **written.manifests}
-    return Written(dict(sorted(manifests.items())), merge(dict(sorted(judged.items()))))
+    return Written(dict(sorted(manifests.items())), merge(dict(sorted(judged.items()))), judged)
 
 
 def stored_verdict(manifests: Mapping[str, Manifest], place: int = 0) -> Verdict:
