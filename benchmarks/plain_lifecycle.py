@@ -483,8 +483,9 @@ def make_challenger(script: Script, challenge: Challenge) -> None:
 
 def evaluate(script: Script, challenge: Challenge) -> None:
     """Examine the challenger on the test split: report, explanation, page, gates."""
-    from ml_assets.evaluation.challenge import Limits, examine, gates, left_out
+    from ml_assets.evaluation.challenge import examine, left_out
     from ml_assets.evaluation.explanation import explain
+    from ml_assets.evaluation.gates import Limits, gates
     from ml_assets.evaluation.page import write_page
     from ml_assets.evaluation.shown import short
 
@@ -552,29 +553,35 @@ def bundle(script: Script, challenge: Challenge) -> None:
 
 
 def take_office(script: Script, challenge: Challenge) -> None:
-    """Promote the challenger when it is better than the champion in office."""
+    """Register the challenger, and promote it when it is better than the champion in office."""
     from ml_assets.packaging.bundle import load_bundle
-    from ml_assets.packaging.champion import incumbent, promote, tags_of
+    from ml_assets.packaging.champion import tags_of
+    from ml_assets.packaging.office import promote, register
     from ml_assets.packaging.promotion import boundaries, decide
 
     registry, name, built = script.places.tracking, script.declared.name, challenge.bundle
     edges, packed = boundaries(challenge.frame), load_bundle(Path(built.folder), digest=built.digest)
-    decision = decide(challenge.frame, packed, incumbent(registry, name), script.declared.metric)
-    if not decision.promote:
-        return
-    promote(
+    version = register(
         registry,
         name,
         run_id=challenge.mlflow_run,
         folder=Path(built.folder),
         digest=built.digest,
-        champion_tags=tags_of(
+        tags=tags_of(
             data_hash=challenge.experiment.data_hash,
             fitted_until=edges.fitted_until,
             live_from=edges.live_from,
             test_metrics=challenge.report.metrics,
-            reason=decision.reason,
         ),
+    )
+    promote(
+        registry,
+        script.places.lake.store,
+        name,
+        version,
+        decide=lambda office: decide(challenge.frame, packed, office, script.declared.metric),
+        who="script",
+        when=script.places.now,
     )
 
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+"""Aliases of a problem's versions: the one in office, the one that stands for it, and the one to which a rollback goes back."""
 MODEL_FOLDER, BUNDLE_FOLDER = "model", "bundle"
 _HASH = "sha256."
 _ALL = 10_000  # versions, which MLflow gives at once
@@ -108,12 +110,13 @@ class Tracking:
     ) -> str:
         """Register the bundle at `source` as a new version of the problem's model, and return the version.
 
-        Registering the same run, source and tags again returns the version that exists: a retried step adds nothing.
+        Registering the same run, source and tags again returns the version that exists, whatever tags it got since: a retried step
+        adds nothing.
         """
         self._ensure_model(problem)
         told = {**tags, **{f"{_HASH}{name}": value for name, value in (sha256 or {}).items()}}
         for known in self._client.search_model_versions(f"name = '{problem}'"):
-            if (known.run_id, known.source, known.tags) == (run_id, source, told):
+            if (known.run_id, known.source) == (run_id, source) and told.items() <= known.tags.items():
                 return str(known.version)
         made = self._client.create_model_version(problem, source=source, run_id=run_id, tags=told)
         return str(made.version)
@@ -121,6 +124,25 @@ class Tracking:
     def set_alias(self, problem: str, alias: str, version: str) -> None:
         """Point an alias at a version; whatever held the alias before loses it in the same transaction."""
         self._client.set_registered_model_alias(problem, alias, version)
+
+    def remove_alias(self, problem: str, alias: str) -> None:
+        """Let an alias name nothing; it is no error when it did so already."""
+        self._client.delete_registered_model_alias(problem, alias)
+
+    def aliases(self, problem: str) -> dict[str, str]:
+        """Return the version that each alias names, in one look; {} when the problem has no registered model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return {name: str(version) for name, version in self._client.get_registered_model(problem).aliases.items()}
+        except MlflowException as error:
+            if error.error_code in _MISSING:
+                return {}
+            raise
+
+    def registered_at(self, problem: str, version: str) -> datetime:
+        """Return when a version was registered, by MLflow's clock."""
+        return datetime.fromtimestamp(self._client.get_model_version(problem, version).creation_timestamp / 1000, UTC)
 
     def champion(self, problem: str, *, alias: str = CHAMPION) -> ChampionRef | None:
         """Return the version that holds the alias, or None when none does."""
@@ -130,9 +152,14 @@ class Tracking:
         """Return a registered version by its number, or None when there is none."""
         return self._found(lambda: self._client.get_model_version(problem, version))
 
-    def versions(self) -> list[ChampionRef]:
-        """Return every registered version of every problem's model."""
-        return [_ref(found) for found in self._client.search_model_versions(max_results=_ALL)]
+    def versions(self, problem: str = "") -> list[ChampionRef]:
+        """Return every registered version of a problem's model; without `problem`, of all."""
+        wanted = f"name = '{problem}'" if problem else None
+        return [_ref(found) for found in self._client.search_model_versions(wanted, max_results=_ALL)]
+
+    def log_text(self, run_id: str, name: str, text: str) -> None:
+        """Keep a text with a run, in place of one that has the same name."""
+        self._client.log_text(run_id, text, name)
 
     def text(self, run_id: str, name: str) -> str | None:
         """Return one of the `texts` of a run, or None when it has none of that name."""

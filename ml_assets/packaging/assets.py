@@ -16,12 +16,15 @@ from ml_assets.development.assets import (
 )
 from ml_assets.evaluation.assets import seen_by
 from ml_assets.resources.evidence import file
-from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
+from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 EXAMPLES = 5
+LATEST = 20  # promotions that the web UI shows
+EVALUATION = "evaluation.json"
+"""File of a challenger's run: what its evaluation told."""
 
 
 def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
@@ -37,11 +40,15 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         kinds={"python"},
         tags={"stage": keys.PACKAGING},
     )
-    def bundle(lake: LakeResource, models: FilesResource) -> dg.MaterializeResult:
-        winner, built = write_bundle(problem, training_set_of(problem, lake), open_experiment(problem, lake, models))
+    def bundle(lake: LakeResource, models: FilesResource, tracking: TrackingResource) -> dg.MaterializeResult:
+        training_set, experiment = training_set_of(problem, lake), open_experiment(problem, lake, models)
+        winner, built = write_bundle(problem, training_set, experiment)
+        version = register_challenger(problem, training_set.collect(), experiment, built, tracking)
+        experiment.write("bundle", experiment.read("bundle") | {"version": version})
         return dg.MaterializeResult(
             metadata={
                 "model": winner,
+                "version": version,
                 "digest": built.digest,
                 "folder": file(built.folder),
                 "files": dg.MetadataValue.md(_files_table(built)),
@@ -85,49 +92,36 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
     @dg.asset(
         key=keys.problem(problem.name, "champion").split("/"),
-        description="The model in office: the version that the registry's alias `champion` names. The challenger takes office "
-        "when it is better on rows that neither has seen.",
+        description="The model in office: the version that the log of promotions and the registry's alias `champion` name. The "
+        "challenger takes office when it passes the gates and is better on rows that neither has seen.",
         deps=[keys.problem(problem.name, part).split("/") for part in ("bundle", "training_set")],
         group_name=keys.PACKAGING,
         owners=list(problem.owners),
         kinds={"mlflow"},
         tags={"stage": keys.PACKAGING},
     )
-    def champion(lake: LakeResource, models: FilesResource, tracking: TrackingResource) -> dg.MaterializeResult:
-        from ml_assets.packaging.bundle import load_bundle
-        from ml_assets.packaging.champion import incumbent, promote, tags_of
-        from ml_assets.packaging.promotion import boundaries, decide
+    def champion(
+        context: dg.AssetExecutionContext,
+        lake: LakeResource,
+        models: FilesResource,
+        tracking: TrackingResource,
+        clock: ClockResource,
+    ) -> dg.MaterializeResult:
+        from ml_assets.packaging.history import history, table
 
-        frame, experiment = training_set_of(problem, lake).collect(), open_experiment(problem, lake, models)
-        metric, registry, built = metric_of(problem), tracking.open(), experiment.read("bundle")
-        report = _report(experiment)
-        office = incumbent(registry, problem.name)
-        bundle = load_bundle(Path(built["folder"]), digest=built["digest"])
-        decision = decide(frame, bundle, office, metric, seen=seen_by(office, problem, lake))
-        version, tested = (office.version, office.test_metrics) if office else ("none", {})
-        if decision.promote:
-            edges = boundaries(frame, by_time=problem.split.by == "time")
-            tested = report.metrics
-            version = promote(
-                registry,
-                problem.name,
-                run_id=experiment.read("challenger")["mlflow_run_id"],
-                folder=Path(built["folder"]),
-                digest=built["digest"],
-                champion_tags=tags_of(
-                    data_hash=experiment.data_hash,
-                    fitted_until=edges.fitted_until,
-                    live_from=edges.live_from,
-                    test_metrics=report.metrics,
-                    reason=decision.reason,
-                )
-                | _origin(registry, experiment),
-            )
+        version = open_experiment(problem, lake, models).read("bundle")["version"]
+        who, now = f"run {context.run.run_id[:8]}", clock.open(problem.clock).now()
+        found = promote_version(problem, version, who=who, when=now, lake=lake, tracking=tracking)
+        decision, office = found.decision, found.office
+        tested = _tested(tracking.open(), problem.name, office.version) if office else {}
         return dg.MaterializeResult(
             metadata={
-                "promoted": decision.promote,
+                "promoted": found.promoted,
                 "reason": decision.reason,
-                "version": version,
+                "version": office.version if office else "none",
+                "challenger": version,
+                "decision": dg.MetadataValue.md(_verdicts(decision.gates)),
+                "history": dg.MetadataValue.md(table(history(lake.open().store, problem.name)[-LATEST:])),
                 **{f"test {name}": value for name, value in tested.items() if value is not None},
             }
         )
@@ -135,11 +129,186 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
     return champion
 
 
-def _origin(registry: Any, experiment: Any) -> dict[str, str]:
+def register_challenger(
+    problem: "MlProblem", frame: Any, experiment: Any, built: Any, tracking: TrackingResource
+) -> str:
+    """Register the experiment's bundle as the version that the alias `challenger` names, with its evaluation; return it."""
+    import json
+
+    from ml_assets.packaging.champion import tags_of
+    from ml_assets.packaging.office import register
+    from ml_assets.packaging.promotion import boundaries
+
+    registry, edges = tracking.open(), boundaries(frame, by_time=problem.split.by == "time")
+    run_id = experiment.read("challenger")["mlflow_run_id"]
+    told = tags_of(
+        data_hash=experiment.data_hash,
+        fitted_until=edges.fitted_until,
+        live_from=edges.live_from,
+        test_metrics=_report(experiment).metrics,
+    )
+    version = register(
+        registry,
+        problem.name,
+        run_id=run_id,
+        folder=Path(built.folder),
+        digest=built.digest,
+        tags=told | _origin(registry, run_id),
+    )
+    ref = registry.version(problem.name, version)
+    registry.log_text(ref.run_id, EVALUATION, json.dumps(experiment.read("evaluation_report"), sort_keys=True))
+    return version
+
+
+def promote_version(
+    problem: "MlProblem",
+    version: str,
+    *,
+    who: str,
+    when: Any,
+    lake: LakeResource,
+    tracking: TrackingResource,
+    why: str = "",
+    force: bool = False,
+) -> Any:
+    """Let a registered version (default: the challenger) take office when gates, comparison and approval allow it.
+
+    Returns the `ml_assets.packaging.office.Outcome`. What a version was refused for is kept as its tag. With `force` nothing is
+    asked, and the log says so; a bundle that was altered is refused even then.
+    """
+    from ml_assets.packaging.office import promote
+
+    registry, store = tracking.open(), lake.open().store
+    ref = registered(problem, tracking, version)
+    approval, waits = _approval(problem, ref, registry, store)
+    found = promote(
+        registry,
+        store,
+        problem.name,
+        ref.version,
+        decide=_forced if force else _judge(problem, ref, registry, lake, waits),
+        who=who,
+        when=when,
+        why=why,
+        kind="forced" if force else "promotion",
+        approval=approval.to_dict() if approval else None,
+    )
+    outcome = "promoted" if found.promoted else "refused"
+    registry.tag_version(problem.name, ref.version, {f"{outcome}_because": found.decision.reason})
+    return found
+
+
+def approve_version(
+    problem: "MlProblem", version: str, *, who: str, when: Any, why: str, lake: LakeResource, tracking: TrackingResource
+) -> Any:
+    """Record that a person approves a registered version (default: the challenger), with the hashes of what they saw.
+
+    Returns the `ml_assets.packaging.approval.Approval`. The bytes of the bundle are verified first.
+    """
+    from ml_assets.packaging.approval import Approval, approve
+    from ml_assets.packaging.bundle import verify
+
+    ref = registered(problem, tracking, version)
+    evidence = evidence_of(tracking.open(), ref)
+    verify(Path(ref.source), evidence.model)
+    return approve(lake.open().store, Approval(problem.name, ref.version, evidence, who, when, why))
+
+
+def registered(problem: "MlProblem", tracking: TrackingResource, version: str = "") -> Any:
+    """Return a registered version, by default the one that the alias `challenger` names; `ChampionError` when there is none."""
+    from ml_assets.development.tracking import CHALLENGER
+    from ml_assets.packaging.champion import ChampionError
+
+    registry = tracking.open()
+    found = registry.version(problem.name, version) if version else registry.champion(problem.name, alias=CHALLENGER)
+    if found is None:
+        what = f"version {version}" if version else "no challenger: the last one is in office, or none was made"
+        raise ChampionError(f"{problem.name} has {what}; ml-assets history {problem.name} lists who was in office")
+    return found
+
+
+def evidence_of(registry: Any, ref: Any) -> Any:
+    """Return the `ml_assets.packaging.approval.Evidence` of a registered version: the hashes that an approval is of."""
+    from ml_assets.packaging.approval import Evidence, evaluation_hash
+    from ml_assets.packaging.champion import BUNDLE_DIGEST, DATA_HASH
+
+    told = evaluation_of(registry, ref)
+    return Evidence(
+        ref.tags[BUNDLE_DIGEST], ref.tags[DATA_HASH], evaluation_hash(told["report"], told.get("gates", ()))
+    )
+
+
+def evaluation_of(registry: Any, ref: Any) -> dict[str, Any]:
+    """Return what the evaluation of a registered version told: `report` (JSON text), `explanation`, `gates`."""
+    import json
+
+    from ml_assets.packaging.champion import ChampionError
+
+    text = registry.text(ref.run_id, EVALUATION)
+    if text is None:
+        raise ChampionError(f"{ref.problem}:{ref.version} was registered without its evaluation; run job train")
+    return dict(json.loads(text))
+
+
+def _judge(problem: "MlProblem", ref: Any, registry: Any, lake: LakeResource, waits: Any) -> Any:
+    """Return the function that decides against a champion: the evaluation's gates, the comparison, the approval."""
+    from ml_assets.packaging.bundle import load_bundle
+    from ml_assets.packaging.promotion import Decision, decide
+
+    red = [gate for gate in evaluation_of(registry, ref).get("gates", ()) if not gate["passed"]]
+    table, tags = keys.problem(problem.name, "training_set"), ref.tags
+    frame = lake.open().scan_version(table, tags["data_hash"]).collect()
+    bundle = load_bundle(Path(ref.source), digest=tags["bundle_digest"])
+
+    def judge(office: Any) -> Any:
+        if red:
+            return Decision(False, "; ".join(f"gate {gate['name']}: {gate['reason']}" for gate in red))
+        decision = decide(frame, bundle, office, metric_of(problem), seen=seen_by(office, problem, lake))
+        reason = waits(office) if decision.promote else ""
+        return Decision(False, reason, decision.gates) if reason else decision
+
+    return judge
+
+
+def _forced(_: Any) -> Any:
+    from ml_assets.packaging.promotion import Decision
+
+    return Decision(True, "forced: neither gates nor approval were asked")
+
+
+def _approval(problem: "MlProblem", ref: Any, registry: Any, store: Any) -> tuple[Any, Any]:
+    """Return the approval that holds for a version, if any, and a function: why it must wait for one, by who is in office."""
+    from ml_assets.packaging.approval import approved
+
+    approval, reason = approved(store, problem.name, ref.version, evidence_of(registry, ref))
+    policy = getattr(problem, "promotion", None)
+
+    def waits(office: Any) -> str:
+        wanted = policy and (policy.approval or (office is None and policy.first == "approve"))
+        return reason if wanted and approval is None else ""
+
+    return approval, waits
+
+
+def _tested(registry: Any, name: str, version: str) -> dict[str, float]:
+    import json
+
+    from ml_assets.packaging.champion import TEST_METRICS
+
+    ref = registry.version(name, version)
+    return dict(json.loads(ref.tags.get(TEST_METRICS, "{}"))) if ref else {}
+
+
+def _verdicts(gates: Any) -> str:
+    lines = [f"| {gate.name} | {'passed' if gate.passed else 'refused'} | {gate.reason} |" for gate in gates]
+    return "\n".join(["| gate | verdict | why |", "|---|---|---|", *lines])
+
+
+def _origin(registry: Any, run_id: str) -> dict[str, str]:
     """Return the tags of the challenger's run that say what it was made from."""
     from ml_assets.development.origin import TAGS
 
-    told = registry.run(experiment.read("challenger")["mlflow_run_id"]).data.tags
+    told = registry.run(run_id).data.tags
     return {name: told[name] for name in TAGS if name in told}
 
 

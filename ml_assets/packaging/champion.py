@@ -1,4 +1,4 @@
-"""The champion in office: found by its alias in the registry, its bundle verified before a parser reads it."""
+"""The champion in office: found by its alias in the registry, or by the log of promotions; verified before a parser reads it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ml_assets.development.tracking import CHAMPION
-from ml_assets.packaging.bundle import Bundle, load_bundle, verify
+from ml_assets.packaging.bundle import Bundle, load_bundle
+from ml_assets.packaging.history import BUNDLE_DIGEST, settle
 
 if TYPE_CHECKING:
-    from ml_assets.development.tracking import Tracking
+    from ml_assets.development.tracking import ChampionRef, Tracking
+    from ml_assets.lake import Store
 
 # Tags of a version in the registry.
 FITTED_UNTIL, LIVE_FROM, TEST_METRICS = "fitted_until", "live_from", "test_metrics"
-BUNDLE_DIGEST, DATA_HASH = "bundle_digest", "data_hash"
+DATA_HASH = "data_hash"
 
 
 class ChampionError(ValueError):
@@ -36,25 +37,33 @@ class Champion:
     test_metrics: dict[str, float]
 
 
-def in_office(tracking: Tracking, problem: str) -> Champion:
-    """Return the model that the alias `champion` names; `ChampionError` when none does."""
-    found = incumbent(tracking, problem)
+def in_office(tracking: Tracking, problem: str, *, store: Store | None = None) -> Champion:
+    """Return the model in office, see `incumbent`; `ChampionError` when there is none."""
+    found = incumbent(tracking, problem, store=store)
     if found is None:
         raise ChampionError(f"{problem} has no champion; run job train, and look at its gates when it ends without one")
     return found
 
 
-def incumbent(tracking: Tracking, problem: str) -> Champion | None:
-    """Return the model that the alias `champion` names, or None."""
+def incumbent(tracking: Tracking, problem: str, *, store: Store | None = None) -> Champion | None:
+    """Return the model that the alias `champion` names, or None.
+
+    With the lake's `store` the log of promotions is asked first, and the aliases are put right when they lag behind it.
+    """
+    if store is not None:
+        settle(tracking, store, problem)
     found = tracking.champion(problem)
-    if found is None:
-        return None
+    return loaded(found) if found else None
+
+
+def loaded(found: ChampionRef) -> Champion:
+    """Return a registered version as it would be in office, its bundle verified and loaded; `ChampionError` when tags lack."""
     missing = [
         name for name in (FITTED_UNTIL, LIVE_FROM, TEST_METRICS, BUNDLE_DIGEST, DATA_HASH) if name not in found.tags
     ]
     if missing:
         raise ChampionError(
-            f"{problem} version {found.version}: the registry lacks tags {missing}; promote it by job train"
+            f"{found.problem} version {found.version}: the registry lacks tags {missing}; promote it by job train"
         )
     return Champion(
         version=found.version,
@@ -66,34 +75,20 @@ def incumbent(tracking: Tracking, problem: str) -> Champion | None:
     )
 
 
-def promote(
-    tracking: Tracking, problem: str, *, run_id: str, folder: Path, digest: str, champion_tags: Mapping[str, str]
-) -> str:
-    """Register the bundle in `folder` and give it the alias `champion`, in that order; return its version.
-
-    The alias moves in one transaction: until then the old champion is in office. The bytes of the bundle are verified first.
-    """
-    verify(folder, digest)
-    tags = {**champion_tags, BUNDLE_DIGEST: digest}
-    version = tracking.register(problem, run_id, source=str(folder), tags=tags)
-    tracking.set_alias(problem, CHAMPION, version)
-    return version
-
-
 def tags_of(
     *,
     data_hash: str,
     fitted_until: datetime,
     live_from: datetime,
     test_metrics: Mapping[str, float | None],
-    reason: str,
+    reason: str = "",
 ) -> dict[str, str]:
-    """Return the tags that a champion's version carries in the registry."""
+    """Return the tags that a version carries in the registry."""
     known = {name: value for name, value in test_metrics.items() if value is not None}
     return {
         DATA_HASH: data_hash,
         FITTED_UNTIL: fitted_until.isoformat(),
         LIVE_FROM: live_from.isoformat(),
         TEST_METRICS: json.dumps(known),
-        "promotion_reason": reason,
+        **({"promotion_reason": reason} if reason else {}),
     }

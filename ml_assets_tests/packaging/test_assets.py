@@ -15,7 +15,7 @@ from ml_assets.evaluation.challenge import examine
 from ml_assets.lake import Lake
 from ml_assets.packaging.assets import bundle_asset, champion_asset
 from ml_assets.problem import MlProblem
-from ml_assets.resources.places import FilesResource, LakeResource, TrackingResource
+from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
 from ml_assets_tests.evaluation import problems
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # MLflow warns at import time
@@ -52,6 +52,7 @@ def promoted(folder: Path, frame: pl.DataFrame, winner: str) -> dict[str, Any]:
         "lake": LakeResource(url=str(folder / "lake")),
         "models": FilesResource(root=str(models)),
         "tracking": tracking,
+        "clock": ClockResource(),
     }
     made = dg.materialize([bundle_asset(PROBLEM), champion_asset(PROBLEM)], resources=resources)
     metadata = made.asset_materializations_for_node("sample__champion")[0].metadata
