@@ -215,6 +215,32 @@ class Monitoring(dg.Model, dg.Resolvable):
     )
 
 
+class Stop(dg.Model, dg.Resolvable):
+    """When a challenger that answers or scores requests beside the champion is stopped by itself."""
+
+    errors: float = Field(default=0.01, ge=0, le=1, description="share of the window's requests that may fail")
+    latency: float = Field(
+        default=2.0, gt=0, description="the challenger's 95th percentile of latency may be so many times the champion's"
+    )
+    window: int = Field(default=200, ge=4, description="requests of each model that are looked at, the newest ones")
+
+
+class Serving(dg.Model, dg.Resolvable):
+    """What happens beside an online answer: what is logged, and what a challenger is tried on."""
+
+    log: float = Field(default=1.0, ge=0, le=1, description="share of requests whose predictions are logged")
+    durable: bool = Field(default=False, description="answer only after the disk of the server has the prediction")
+    shadow: float = Field(default=0.0, ge=0, le=1, description="share of requests that the challenger scores as well")
+    canary: float = Field(default=0.0, ge=0, le=1, description="share of entities that the challenger answers")
+    stop: Stop = Stop()
+
+    def plain(self) -> Any:
+        """Return the `ml_assets.deployment.trial.ServingPolicy` of this declaration."""
+        from ml_assets.deployment.trial import ServingPolicy, StopRule
+
+        return ServingPolicy(**{**dict(self), "stop": StopRule(**dict(self.stop))})
+
+
 class Retrain(dg.Model, dg.Resolvable):
     """When the candidates are trained again."""
 
@@ -266,6 +292,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     success: Success = Success()
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
+    serving: Serving = Serving()
     value: Mapping[str, Any] = Field(
         default={}, description="what outcomes are worth, e.g. {true_positive: 40, currency: USD}"
     )
