@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _versions(commands)
     _quarantine_commands(commands)
     _images(commands)
+    _deployments(commands)
     replay = commands.add_parser("replay", help="play the outside world: deliver recorded days into the landing zone")
     replay.add_argument("--until", required=True, metavar="DAY", help="last day to deliver, such as 2013-10-31")
     replay.add_argument(
@@ -121,6 +122,34 @@ def _images(commands: Any) -> None:
         "--secret", action="append", default=[], metavar="ID=FILE", help="pip.conf or ca.pem, which only the build sees"
     )
     image.set_defaults(run=_image)
+
+
+def _deployments(commands: Any) -> None:
+    deploy = commands.add_parser("deploy", help="bring a registered model to where it answers; --dry-run shows how")
+    deploy.add_argument("target", choices=("api", "container", "kubernetes", "cloud_function", "batch"))
+    deploy.add_argument("model", metavar="MODEL", help="a problem, or problem:version; default: the champion")
+    deploy.add_argument("--dry-run", action="store_true", help="print files and commands; nothing is written or run")
+    deploy.add_argument("--to", metavar="FOLDER", help="of the files (default: data/deploy/TARGET/PROBLEM)")
+    deploy.add_argument("--monitoring", action="store_true", help="kubernetes: scraped by Google Managed Prometheus")
+    texts = {
+        "image": "HOST/NAME@sha256:DIGEST, as `ml-assets image --push` prints it",
+        "project": "Google Cloud project",
+        "region": "of Google Cloud, such as europe-west1",
+        "service-account": "Google account to act as",
+        "name": "of what is made (default: from the problem)",
+        "namespace": "of Kubernetes (default ml-assets)",
+        "context": "of kubectl (default: the current one)",
+        "clients": "the one namespace that may ask (default: any)",
+        "secret": "name of the Secret with the environment of `ml-assets serve`",
+        "cpu": "cores (default 1)",
+        "memory": "such as 512Mi (default 1Gi)",
+    }
+    numbers = {"replicas": "at least (default 2)", "most-replicas": "at most (default 10)", "port": "default 8080"}
+    for name, text in texts.items():
+        deploy.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text)
+    for name, text in numbers.items():
+        deploy.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS, help=text)
+    deploy.set_defaults(run=_deploy)
 
 
 def _versions(commands: Any) -> None:
@@ -335,6 +364,22 @@ def _image(given: argparse.Namespace) -> None:
         print(f"{folder}  {save(made, folder)}")
     if given.push:
         print(push(made, given.push, insecure=given.insecure))
+
+
+def _deploy(given: argparse.Namespace) -> None:
+    from ml_assets.deployment.targets.command import deploy, registered
+    from ml_assets.deployment.targets.settings import Settings
+    from ml_assets.resources.environment import resources
+
+    name, _, version = given.model.partition(":")
+    _problem(name)  # says which are declared
+    own = ("run", "target", "model", "dry_run", "to")
+    folder = (ROOT / (given.to or f"data/deploy/{given.target}/{name}")).resolve()
+    told = {option: value for option, value in vars(given).items() if option not in own}
+    settings = Settings(root=ROOT, folder=folder, **told)
+    tracking = resources(ROOT)["tracking"].open()
+    release = registered(tracking, name, version=version, cache=ROOT / "data" / "bundles")
+    deploy(given.target, release, settings, dry_run=given.dry_run, tell=print)
 
 
 def _gc(given: argparse.Namespace) -> None:
