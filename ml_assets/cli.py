@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     server.set_defaults(run=_feature_server)
     _own_data(commands)
     _versions(commands)
+    _office_commands(commands)
     _quarantine_commands(commands)
     _images(commands)
     _deployments(commands)
@@ -150,6 +151,30 @@ def _deployments(commands: Any) -> None:
     for name, text in numbers.items():
         deploy.add_argument(f"--{name}", type=int, default=argparse.SUPPRESS, help=text)
     deploy.set_defaults(run=_deploy)
+
+
+def _office_commands(commands: Any) -> None:
+    promote = commands.add_parser(
+        "promote", help="let a registered model take office, when gates and champion allow it"
+    )
+    rollback = commands.add_parser("rollback", help="bring the model back that was in office before")
+    approve = commands.add_parser("approve", help="say that you approve a registered model, as it is now")
+    told = commands.add_parser("history", help="who was in office when, and why")
+    for parser in (promote, approve):
+        parser.add_argument("model", metavar="MODEL", help="a problem, or problem:version; default: the challenger")
+    for parser in (rollback, told):
+        parser.add_argument("model", metavar="PROBLEM", help="a declared problem")
+    for parser in (promote, rollback, approve):
+        parser.add_argument("--by", metavar="NAME", help="default: the name under which you are logged in")
+        parser.add_argument("--why", required=True, metavar="TEXT", help="for those who ask later")
+    promote.add_argument(
+        "--force",
+        action="store_true",
+        help="ask neither gates nor approval; the log says so, an altered bundle is refused",
+    )
+    rollback.add_argument("--to", default="", metavar="VERSION", help="one that was in office; default: the one before")
+    for parser, function in ((promote, _promote), (rollback, _rollback), (approve, _approve), (told, _history)):
+        parser.set_defaults(run=function)
 
 
 def _versions(commands: Any) -> None:
@@ -380,6 +405,57 @@ def _deploy(given: argparse.Namespace) -> None:
     tracking = resources(ROOT)["tracking"].open()
     release = registered(tracking, name, version=version, cache=ROOT / "data" / "bundles")
     deploy(given.target, release, settings, dry_run=given.dry_run, tell=print)
+
+
+def _promote(given: argparse.Namespace) -> None:
+    from ml_assets.packaging.assets import promote_version
+
+    problem, version, said, places = _stood(given)
+    found = promote_version(problem, version, why=given.why, force=given.force, **said, **places)
+    if not found.promoted:
+        raise ValueError(f"{given.model} was not promoted: {found.decision.reason}")
+    print(f"{problem.name}:{found.office.version} is in office: {found.office.why}")
+
+
+def _rollback(given: argparse.Namespace) -> None:
+    from ml_assets.packaging.office import rollback
+
+    problem, _, said, places = _stood(given)
+    tracking, store = places["tracking"].open(), places["lake"].open().store
+    made = rollback(tracking, store, problem.name, why=given.why, to=given.to, **said)
+    print(f"{problem.name}:{made.version} is in office again, in place of {made.replaced}")
+
+
+def _approve(given: argparse.Namespace) -> None:
+    from ml_assets.packaging.assets import approve_version
+
+    problem, version, said, places = _stood(given)
+    made = approve_version(problem, version, why=given.why, **said, **places)
+    seen = made.evidence
+    print(
+        f"{made.who} approved {problem.name}:{made.version}: model {seen.model[:12]}, data {seen.data[:12]}, "
+        f"evaluation {seen.evaluation[:12]}; void when one of them changes"
+    )
+
+
+def _history(given: argparse.Namespace) -> None:
+    from ml_assets.packaging.history import history, table
+    from ml_assets.resources.environment import resources
+
+    known = history(resources(ROOT)["lake"].open().store, _problem(given.model).name)
+    print(table(known) if known else f"{given.model}: nobody was in office yet")
+
+
+def _stood(given: argparse.Namespace) -> tuple[Any, str, dict[str, Any], dict[str, Any]]:
+    """Return the problem, the version ("" for none named), who says so and when, and where lake and registry are."""
+    from getpass import getuser
+
+    from ml_assets.resources.environment import resources
+
+    name, _, version = given.model.partition(":")
+    problem, places = _problem(name), resources(ROOT)
+    said = {"who": given.by or getuser(), "when": places["clock"].open(problem.clock).now()}
+    return problem, version, said, {part: places[part] for part in ("lake", "tracking")}
 
 
 def _gc(given: argparse.Namespace) -> None:
