@@ -57,12 +57,12 @@ test: setup packages ## run all tests, the quick ones first (ARGS="-k name" for 
 	@$(BIN)/python -m pytest -q -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
 
 packages:
-	@missing=""; command -v redis-server >/dev/null || missing="redis-server"; \
+	@missing=""; for name in redis-server buildah debootstrap docker-registry; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing $$missing, for the tests"; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing$$missing, for the tests"; \
 	    apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	  else echo "$$missing missing: what needs it is not tested; on Debian and Ubuntu: sudo apt-get install $$missing" >&2; fi; fi
+	  else echo "missing:$$missing; what needs it is not tested; on Debian and Ubuntu: sudo apt-get install$$missing" >&2; fi; fi
 
 check: setup ## lint, format, types, and the rules of the rooms
 	@$(BIN)/ruff check .
