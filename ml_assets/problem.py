@@ -215,6 +215,57 @@ class Monitoring(dg.Model, dg.Resolvable):
     )
 
 
+class Promotion(dg.Model, dg.Resolvable):
+    """What a challenger must prove before it takes office. Columns of `invariant`, `rising` and `falling` are features."""
+
+    margin: float = Field(
+        default=0.0,
+        ge=0,
+        description="so much of the metric may be lost to the champion, overall and in each slice of success.slices, and the "
+        "interval must show that it is not more; 0: it must only not be shown worse",
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="of the interval of the difference")
+    minimum_rows: int = Field(default=50, ge=1, description="test rows below which nobody is compared, nor in a slice")
+    ties: Literal["better", "keep", "newer"] = Field(
+        default="better",
+        description="who wins when nobody is worse: the better value, the champion unless beaten for sure, the newer model",
+    )
+    first: Literal["promote", "approve"] = Field(
+        default="promote", description="whether the first model takes office by itself or after a person's approval"
+    )
+    approval: bool = Field(default=False, description="a person must approve each promotion")
+    most_milliseconds: float | None = Field(default=None, gt=0, description="one answer may take, median of many")
+    most_megabytes: float | None = Field(default=None, gt=0, description="the packed model may have")
+    worst_slice: float | None = Field(default=None, description="the metric must reach in each slice of success.slices")
+    most_calibration_error: float = Field(
+        default=0.1, gt=0, le=1, description="expected calibration error of probabilities on the test split"
+    )
+    most_of_one_column: float = Field(
+        default=0.995,
+        gt=0.5,
+        le=1,
+        description="AUC or R² from which a column that alone foretells the label counts as a leak",
+    )
+    invariant: Sequence[str] = Field(default=(), description="columns whose values may not matter to the answer")
+    rising: Sequence[str] = Field(default=(), description="columns of which more may not lower the answer")
+    falling: Sequence[str] = Field(default=(), description="columns of which more may not raise the answer")
+    tolerance: float = Field(
+        default=0.02,
+        ge=0,
+        description="so far an answer may move: a probability, or a share of the answers' standard deviation",
+    )
+    share: float = Field(default=0.05, ge=0, le=1, description="share of rows that may move further")
+
+    def plain(self) -> Any:
+        """Return the `ml_assets.evaluation.gates.PromotionPolicy` of this declaration."""
+        from ml_assets.evaluation.gates import PromotionPolicy
+
+        told: dict[str, Any] = self.model_dump()
+        for name in ("invariant", "rising", "falling"):
+            told[name] = tuple(told[name])
+        return PromotionPolicy(**told)
+
+
 class Stop(dg.Model, dg.Resolvable):
     """When a challenger that answers or scores requests beside the champion is stopped by itself."""
 
@@ -290,6 +341,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     candidates: Sequence[str] = Field(default=(), description="default: all of the task")
     search: Search = Search()
     success: Success = Success()
+    promotion: Promotion = Promotion()
     monitoring: Monitoring = Monitoring()
     retrain: Retrain = Retrain()
     serving: Serving = Serving()

@@ -50,8 +50,9 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tracking: TrackingResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
-        from ml_assets.evaluation.challenge import Limits, examine, gates, left_out
+        from ml_assets.evaluation.challenge import examine, left_out
         from ml_assets.evaluation.explanation import explain
+        from ml_assets.evaluation.gates import Limits, gates
         from ml_assets.evaluation.page import write_page
         from ml_assets.evaluation.shown import short
 
@@ -134,6 +135,16 @@ def seen_by(champion: Any, problem: "MlProblem", lake: LakeResource) -> Any:
 
     rows = lake.open().scan_version(keys.problem(problem.name, "training_set"), champion.data_hash)
     return seen_rows(rows, key=problem.observations.key, group=problem.split.group)
+
+
+def learned_by(champion: Any, problem: "MlProblem", lake: LakeResource) -> Any:
+    """Return key and time of the rows that the champion was fitted or selected on (see `learned_rows`); None without one."""
+    if champion is None:
+        return None
+    from ml_assets.evaluation.fairness import learned_rows
+
+    rows = lake.open().scan_version(keys.problem(problem.name, "training_set"), champion.data_hash)
+    return learned_rows(rows, key=problem.observations.key)
 
 
 def _declaration(problem: "MlProblem") -> dict[str, str]:

@@ -21,7 +21,6 @@ from ml_assets.evaluation.worth import Worth, worth
 from ml_assets.preparation.observations import EVENT_TIMESTAMP
 from ml_assets.preparation.observations import unlabelled as without_label
 from ml_assets.preparation.splits import SPLITS, SplitWindows
-from ml_assets.tasks import Metric
 
 MONTH = "month"
 SHOWN = (
@@ -76,29 +75,6 @@ class Examination:
     reference: Answered
     train: pl.DataFrame
     worth: Worth | None = None
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The verdict of one gate, with the numbers that decided."""
-
-    name: str
-    passed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the declaration asks of a challenger; None and 0 are not declared."""
-
-    at_least: float | None = None
-    at_most: float | None = None
-    beats_baseline_by: float = 0.0
-
-    @property
-    def target(self) -> float | None:
-        """Return the value to be reached."""
-        return self.at_most if self.at_least is None else self.at_least
 
 
 def examine(
@@ -173,43 +149,6 @@ def left_out(
         counts[f"in {split} with no outcome ever"] = found["never"]
         counts[f"in {split} with an outcome not known yet"] = found["not yet"]
     return counts
-
-
-def gates(report: EvaluationReport, metric: Metric, limits: Limits, *, baseline: bool = True) -> list[Gate]:
-    """Return the verdicts before promotion. A metric that does not apply to the rows fails every gate.
-
-    Without a `baseline` (a clustering has none) there is no gate for it.
-    """
-    value = report.metrics.get(metric.name)
-    found = [_reaches(metric, value, limits)]
-    if baseline:
-        found.append(_beats(metric, value, report.baseline.get(metric.name), limits.beats_baseline_by))
-    return found
-
-
-def _reaches(metric: Metric, value: float | None, limits: Limits) -> Gate:
-    asked = "at least" if limits.at_least is not None else "at most"
-    if limits.target is None:
-        wanted = "at_least" if metric.greater_is_better else "at_most"
-        return Gate("success_threshold", True, f"no threshold is declared (success.{wanted})")
-    if value is None or not np.isfinite(value):
-        return Gate("success_threshold", False, f"{metric.name} does not apply to the test rows")
-    passed = value >= limits.target if metric.greater_is_better else value <= limits.target
-    return Gate("success_threshold", passed, f"{metric.name} is {value:.4f}, declared {asked} {limits.target:g}")
-
-
-def _beats(metric: Metric, value: float | None, baseline: float | None, margin: float) -> Gate:
-    if value is None or baseline is None or not np.isfinite([value, baseline]).all():
-        return Gate(
-            "beats_baseline", False, f"{metric.name} does not apply to challenger ({value}) or baseline ({baseline})"
-        )
-    gain = metric.gain(value, baseline)
-    passed = gain >= margin and gain > 0  # a tie with the baseline is not a success
-    return Gate(
-        "beats_baseline",
-        passed,
-        f"{metric.name} {value:.4f} against {baseline:.4f}: gain {gain:.4f}, declared {margin:g}",
-    )
 
 
 def _of(training_set: pl.DataFrame, split: str) -> pl.DataFrame:

@@ -184,21 +184,20 @@ def gain_intervals(
 ) -> dict[str, Interval | None]:
     """By how much `one` is better than `other` on the same rows: paired bootstrap intervals of `Metric.gain` by name.
 
-    Both are measured on each resample, so what makes a row hard for both does not widen the interval.
+    Both are measured on each resample, so what makes a row hard for both does not widen the interval. A clustering is measured
+    in the matrix of its own model.
     """
-    if len(one) != len(other) or not np.array_equal(one.y, other.y):
+    if len(one) != len(other) or (one.task.supervised and not np.array_equal(one.y, other.y)):
         raise EvaluationError(f"{len(one)} and {len(other)} rows with other outcomes: compare models on the same rows")
     order = _sorted(one.score)
-    y, first, second = one.y[order], one.score[order], other.score[order]
+    sides = [(side.y[order], side.score[order], side.threshold) for side in (one, other)]
 
     def draw(metric: Metric, rows: np.ndarray) -> float | None:
-        value, against = (
-            metric.compute(y[rows], score[rows], side.threshold) for score, side in ((first, one), (second, other))
-        )
+        value, against = (metric.compute(y[rows], score[rows], threshold) for y, score, threshold in sides)
         return None if value is None or against is None else metric.gain(value, against)
 
     chosen = [one.task.metric(name) for name in metrics]
-    return _intervals(draw, chosen, len(y), resamples=resamples, confidence=confidence, seed=seed)
+    return _intervals(draw, chosen, len(one), resamples=resamples, confidence=confidence, seed=seed)
 
 
 def _intervals(

@@ -7,10 +7,11 @@ import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ml_assets.evaluation.challenge import Examination, Gate, Limits
+from ml_assets.evaluation.challenge import Examination
 from ml_assets.evaluation.effects import Effects
 from ml_assets.evaluation.evidently import task_report
 from ml_assets.evaluation.explanation import Explanation
+from ml_assets.evaluation.gates import Gate, Limits
 from ml_assets.evaluation.importance import Importance
 from ml_assets.evaluation.report import EvaluationReport, cells, interval, number, numeric
 from ml_assets.evaluation.shown import errors_title, pictures

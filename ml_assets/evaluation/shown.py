@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ml_assets.evaluation.challenge import Examination, Limits
+from ml_assets.evaluation.challenge import Examination
 from ml_assets.evaluation.effects import Effects
 from ml_assets.evaluation.explanation import Explanation
+from ml_assets.evaluation.gates import Limits
 from ml_assets.evaluation.importance import Importance
 from ml_assets.evaluation.learning import LearningCurve
 from ml_assets.evaluation.plots import (

@@ -32,7 +32,7 @@ def slice_metrics(rows: Answered, by: Sequence[str], *, minimum_rows: int = 100)
     found = [
         {"slice": column, "value": value} | _measure(rows.take(index), unlabelled, minimum_rows)
         for column in by
-        for value, index, unlabelled in _parts(rows, column)
+        for value, index, unlabelled in parts(rows, column)
     ]
     return pl.DataFrame(found, schema=slice_schema(rows.task))
 
@@ -45,8 +45,8 @@ def slice_schema(task: Task) -> dict[str, pl.DataType]:
     return names | {"note": pl.String()}
 
 
-def _parts(rows: Answered, column: str) -> list[tuple[str, np.ndarray, int]]:
-    """Each value, the places of its labelled rows, and how many rows of it have no label."""
+def parts(rows: Answered, column: str) -> list[tuple[str, np.ndarray, int]]:
+    """Return each value of a column (or range of values), the places of its labelled rows, and how many have no label."""
     values = _spelled(pl.concat([rows.frame[column], rows.unlabelled[column]]))
     table = pl.DataFrame({"value": values, "place": np.arange(len(values))})
     labelled = pl.col("place") < len(rows)
@@ -54,13 +54,13 @@ def _parts(rows: Answered, column: str) -> list[tuple[str, np.ndarray, int]]:
         pl.col("place").filter(labelled).sort(), unlabelled=(~labelled).sum(), rows=pl.len()
     )
     ordered = grouped.sort(["rows", "value"], descending=[True, False])
-    parts = [(row["value"], np.array(row["place"], dtype=np.int64), row["unlabelled"]) for row in ordered.to_dicts()]
-    rare = parts[MOST_SLICES:]
+    found = [(row["value"], np.array(row["place"], dtype=np.int64), row["unlabelled"]) for row in ordered.to_dicts()]
+    rare = found[MOST_SLICES:]
     if len(rare) < 2:
-        return parts
+        return found
     places = np.sort(np.concatenate([place for _, place, _ in rare]))
     others = f"({len(rare):,} other values)"
-    return [*parts[:MOST_SLICES], (others, places, sum(unlabelled for _, _, unlabelled in rare))]
+    return [*found[:MOST_SLICES], (others, places, sum(unlabelled for _, _, unlabelled in rare))]
 
 
 def _spelled(column: pl.Series) -> pl.Series:

@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from ml_assets.development.training import CandidateResult, TrainingError
-from ml_assets.evaluation.challenge import Examination, Gate, Limits, Subject, examine, gates, left_out
+from ml_assets.evaluation.challenge import Examination, Subject, examine, left_out
+from ml_assets.evaluation.gates import Gate, Limits, gates
 from ml_assets.evaluation.metrics import EvaluationError, evaluate, known_values
 from ml_assets.evaluation.report import EvaluationReport, Rival
 from ml_assets.evaluation.rivals import champion_rival

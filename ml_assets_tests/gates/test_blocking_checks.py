@@ -21,7 +21,7 @@ from ml_assets.collection.contract import SourceContract, parse
 from ml_assets.defs.flights.feature_views import compute
 from ml_assets.defs.flights.sources import cleaning
 from ml_assets.deployment.scoring import predictions_suite
-from ml_assets.evaluation.challenge import Limits, gates
+from ml_assets.evaluation.gates import Limits, gates
 from ml_assets.evaluation.metrics import answered, with_answers
 from ml_assets.evaluation.report import make_report
 from ml_assets.features.training import training_suite

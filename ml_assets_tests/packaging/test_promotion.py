@@ -11,9 +11,12 @@ import pytest
 
 from ml_assets.packaging.bundle import Bundle
 from ml_assets.packaging.champion import Champion
-from ml_assets.packaging.promotion import Boundaries, Decision, boundaries, decide
+from ml_assets.packaging.promotion import Boundaries, Decision, PromotionPolicy, boundaries, decide
 from ml_assets.tasks import Metric, Task, task
 
+FEW = PromotionPolicy(minimum_rows=1)
+TIMES = 10
+"""How often the four test rows are there: of four rows a resample often has one class only."""
 OCTOBER, NOVEMBER = datetime(2013, 10, 1, tzinfo=UTC), datetime(2013, 11, 1, tzinfo=UTC)
 AUC = task("classification").metric("roc_auc")
 LOSS = task("classification").metric("log_loss")
@@ -33,6 +36,11 @@ TRAINING_SET = pl.DataFrame(
         "champions_score": [1.0, 0.1, 0.6, 0.4, 0.9],  # ROC-AUC 0.75 on the test rows
     }
 )
+
+
+def repeated(frame: pl.DataFrame) -> pl.DataFrame:
+    """Repeat the four test rows."""
+    return pl.concat([frame[:1], *[frame[1:]] * TIMES])
 
 
 class FakeBundle:
@@ -69,9 +77,9 @@ def decided(
     kind: str = "classification",
 ) -> Decision:
     """Let a challenger with these scores of the test rows stand for office."""
-    asked = frame.with_columns(challengers_score=pl.Series([challengers[0], *challengers]))
+    asked = repeated(frame.with_columns(challengers_score=pl.Series([challengers[0], *challengers])))
     challenger = cast(Bundle, FakeBundle("new", column="challengers_score", kind=kind))
-    return decide(asked, challenger, incumbent, metric, seen=seen)
+    return decide(asked, challenger, incumbent, metric, policy=FEW, seen=seen)
 
 
 BETTER, EQUAL, WORSE = [0.1, 0.2, 0.8, 0.9], [0.2, 0.7, 0.3, 0.8], [0.2, 0.7, 0.1, 0.8]
@@ -98,8 +106,8 @@ def test_the_better_on_the_same_rows_wins_and_a_tie_changes_nothing(scores: list
     bundle, value = FakeBundle(), AUC.compute(np.array(LABELS), np.array(scores), 0.5)
     found = decided(TRAINING_SET, scores, champion(bundle))
     assert found.promote is promoted
-    assert found.reason == f"roc_auc on the same test rows: challenger {value:.4f}, champion 3 0.7500"
-    assert bundle.seen == [4]  # the test rows, and nothing else; not its own old number either
+    assert found.reason.startswith(f"roc_auc on the same test rows: challenger {value:.4f}, champion 3 0.7500; gain ")
+    assert bundle.seen == [4 * TIMES]  # the test rows, and nothing else; not its own old number either
 
 
 @pytest.mark.parametrize(("scores", "promoted"), [(BETTER, True), ([0.9, 0.8, 0.2, 0.1], False)])
@@ -119,7 +127,7 @@ def test_of_numbers_the_smaller_error_wins(off: float, promoted: bool) -> None:
         kind="regression",
     )
     assert found.promote is promoted
-    assert found.reason == f"mae on the same test rows: challenger {off:.4f}, champion 3 2.0000"
+    assert found.reason.startswith(f"mae on the same test rows: challenger {off:.4f}, champion 3 2.0000; gain ")
 
 
 @pytest.mark.parametrize(("clusters", "promoted"), [([0, 0, 1, 1], True), ([0, 1, 1, 0], False), ([1, 0, 0, 0], False)])
@@ -165,15 +173,17 @@ def test_rows_that_the_champion_has_seen_are_left_out() -> None:
     late = champion(bundle, fitted_until=NOVEMBER)
     # The challenger orders c and d right, which the champion was fitted on; the champion b and e.
     found = decided(KEYED, [0.5, 0.2, 0.8, 0.4], late, seen=pl.DataFrame({"key": ["a", "c", "d", "z"]}))
-    assert bundle.seen == [2]
-    assert found == Decision(False, "roc_auc on the same test rows: challenger 0.0000, champion 3 1.0000")
+    assert bundle.seen == [2 * TIMES]
+    assert not found.promote
+    assert found.reason.startswith("roc_auc on the same test rows: challenger 0.0000, champion 3 1.0000; gain -1.0000 ")
 
 
 def test_the_rows_that_are_left_may_change_who_is_better() -> None:
     scores = [0.5, 0.2, 0.8, 0.4]  # on all four rows as good as the champion
     assert not decided(KEYED, scores, champion()).promote
     found = decided(KEYED, scores, champion(), seen=pl.DataFrame({"key": ["b", "e"]}))
-    assert found == Decision(True, "roc_auc on the same test rows: challenger 1.0000, champion 3 0.0000")
+    assert found.promote
+    assert found.reason.startswith("roc_auc on the same test rows: challenger 1.0000, champion 3 0.0000; gain +1.0000 ")
 
 
 def test_without_any_row_that_is_new_to_both_nobody_is_promoted() -> None:
@@ -184,9 +194,10 @@ def test_without_any_row_that_is_new_to_both_nobody_is_promoted() -> None:
 
 def test_a_metric_that_does_not_apply_to_the_rows_that_are_left_promotes_nobody() -> None:
     found = decided(KEYED, BETTER, champion(), seen=pl.DataFrame({"key": ["b", "c"]}))
-    assert found == Decision(
-        False,
-        "roc_auc does not apply to challenger (None) and champion (None) on the 2 test rows that are new to both",
+    assert not found.promote
+    assert (
+        found.reason
+        == "roc_auc does not apply to challenger (None) and champion (None) on the 20 test rows that are new to both"
     )
 
 
