@@ -201,7 +201,7 @@ class Engine:
     ) -> None:
         if self._log is None or not asked.drawn(self._policy.log):
             return
-        about = (asked.id.hex, asked.moment, arm, served.version, seconds, served.bundle.dtypes)
+        about = (asked.id.hex, asked.moment, arm, served.version, seconds, served.bundle.small.features)
         self._log.add(Entry(*about, numbers, asked.rows, answers, asked.entities, asked.statuses))
 
     # -- beside the answer -----------------------------------------------------------------------------------------
