@@ -355,13 +355,18 @@ class Skops(Format):
         return _without_addresses(skops.io.dumps(fitted))
 
     def parse(self, content: bytes, threads: int) -> Scorer:
+        estimator = self.estimator(content)
+        return lambda matrix: self._score(estimator, threads, matrix)
+
+    @classmethod
+    def estimator(cls, content: bytes) -> Any:
+        """Return the machine itself; `ModelFileError` for a file that holds anything else."""
         import skops.io
 
-        unknown = sorted(set(_skops_types(content)) - self.TYPES)
+        unknown = sorted(set(_skops_types(content)) - cls.TYPES)
         if unknown:
             raise ModelFileError(f"a skops file may not hold {unknown}: train the model again with this code")
-        estimator = skops.io.loads(content, trusted=sorted(self.TYPES))
-        return lambda matrix: self._score(estimator, threads, matrix)
+        return skops.io.loads(content, trusted=sorted(cls.TYPES))
 
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return encoder.dense(frame)
@@ -426,12 +431,17 @@ class Clusters(Format):
         return written.getvalue()
 
     def parse(self, content: bytes, threads: int) -> Scorer:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = self.arrays(content)
         say = CLUSTERINGS.get(str(arrays.pop("kind", "")))
         if say is None:
             raise ModelFileError(f"a clustering is one of {sorted(CLUSTERINGS)}: train the model again with this code")
         return lambda matrix: say(np.asarray(matrix, dtype=np.float64), **arrays)
+
+    @staticmethod
+    def arrays(content: bytes) -> dict[str, np.ndarray]:
+        """Return the arrays by name; `kind` is which of `CLUSTERINGS` they are for."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
 
     def matrix(self, encoder: Encoder, frame: pl.DataFrame) -> Matrix:
         return encoder.dense(frame)
