@@ -6,6 +6,7 @@ import base64
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_assets.evaluation.challenge import Examination
 from ml_assets.evaluation.effects import Effects
@@ -17,11 +18,14 @@ from ml_assets.evaluation.report import EvaluationReport, cells, interval, numbe
 from ml_assets.evaluation.shown import errors_title, pictures
 from ml_assets.tasks.drawing import data_uri
 
+if TYPE_CHECKING:
+    from jinja2 import Template
+
 SIDES = {
     True: "Current are the test rows; reference are the validation rows, answered by the same kind of model before it was fitted on them.",
     False: "Current are the test rows, reference the validation rows.",
 }
-TEMPLATE = Path(__file__).with_name("page.html")
+FOLDER = Path(__file__).parent
 
 
 def write_page(
@@ -61,12 +65,9 @@ def page(
     evidently: str,
 ) -> str:
     """Return the page; `evidently` is a page of its own, which is shown inside when it is asked for."""
-    from jinja2 import Environment
-
     report, test = found.report, found.test
     images = pictures(found, explained, limits)
-    environment = Environment(autoescape=True, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text()).render(
+    return template("page.html").render(
         report=report,
         task=test.task,
         verdicts=verdicts,
@@ -88,6 +89,13 @@ def page(
         numeric=numeric,
         evidently=base64.b64encode(gzip.compress(evidently.encode(), mtime=0)).decode("ascii"),
     )
+
+
+def template(name: str) -> Template:
+    """Return a page's template; `style.html` and `grid.html` (a table) are there for all of them."""
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(autoescape=True, trim_blocks=True, loader=FileSystemLoader(FOLDER)).get_template(name)
 
 
 OTHER = frozenset({"candidates", "value by threshold", "importance", "SHAP", "learning curve", "search"})
