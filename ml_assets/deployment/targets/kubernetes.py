@@ -35,13 +35,20 @@ METADATA = (
 Manifest = dict[str, Any]
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice two times: an alias of YAML's is legal, and no person expects it."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def plan(release: Release, settings: Settings) -> Plan:
     """Return the manifests and the commands that apply them; `SettingError` without an image by digest."""
     settings.require_image("kubernetes")
     name = settings.name or outside_name(release.problem)
     context = (f"--context={settings.context}",) if settings.context else ()
     follow = ("rollout", "status", f"deployment/{name}", f"--namespace={settings.namespace}", "--timeout=300s")
-    text = yaml.safe_dump_all(manifests(release, settings), sort_keys=False, width=120)
+    text = yaml.dump_all(manifests(release, settings), Dumper=_Plain, sort_keys=False, width=120)
     return Plan(
         "kubernetes",
         (
@@ -118,10 +125,10 @@ def _deployment(release: Release, settings: Settings, name: str, labels: Mapping
         "kind": "Deployment",
         "spec": {
             "revisionHistoryLimit": 5,
-            "selector": {"matchLabels": dict(labels)},
+            "selector": {"matchLabels": labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
-                "metadata": {"labels": dict(labels), "annotations": _origin(release)},
+                "metadata": {"labels": labels, "annotations": _origin(release)},
                 "spec": _pod(release, settings, name, labels),
             },
         },
@@ -134,7 +141,7 @@ def _origin(release: Release) -> dict[str, str]:
 
 
 def _pod(release: Release, settings: Settings, name: str, labels: Mapping[str, str]) -> Manifest:
-    spread = {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": dict(labels)}}
+    spread = {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": labels}}
     return {
         "serviceAccountName": name,
         "automountServiceAccountToken": False,
@@ -162,7 +169,7 @@ def _container(settings: Settings) -> Manifest:
         "image": settings.image,
         "imagePullPolicy": "IfNotPresent",  # a digest means one image for ever
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": {"requests": dict(amount), "limits": dict(amount)},
+        "resources": {"requests": amount, "limits": amount},
         "startupProbe": _probe("/health", periodSeconds=2, failureThreshold=60),
         "livenessProbe": _probe("/health", periodSeconds=10, failureThreshold=3),
         "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=2),
@@ -191,7 +198,7 @@ def _service(settings: Settings, labels: Mapping[str, str]) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "spec": {"type": "ClusterIP", "selector": dict(labels), "ports": ports},
+        "spec": {"type": "ClusterIP", "selector": labels, "ports": ports},
     }
 
 
@@ -215,7 +222,7 @@ def _disruption_budget(labels: Mapping[str, str]) -> Manifest:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": dict(labels)}},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels}},
     }
 
 
@@ -231,7 +238,7 @@ def _network_policy(settings: Settings, labels: Mapping[str, str]) -> Manifest:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "spec": {
-            "podSelector": {"matchLabels": dict(labels)},
+            "podSelector": {"matchLabels": labels},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [ingress],
             "egress": [_dns(), *_outside(settings)],
@@ -257,7 +264,7 @@ def _pod_monitoring(labels: Mapping[str, str]) -> Manifest:
         "apiVersion": "monitoring.googleapis.com/v1",
         "kind": "PodMonitoring",
         "spec": {
-            "selector": {"matchLabels": dict(labels)},
+            "selector": {"matchLabels": labels},
             "endpoints": [{"port": "http", "path": "/metrics", "interval": "30s"}],
         },
     }
