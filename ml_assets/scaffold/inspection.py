@@ -15,14 +15,14 @@ from ml_assets.scaffold.inference import KEY_WORDS, MOMENT, Inferred
 from ml_assets.scaffold.leaks import PURE, filled_by_outcome, single_scores
 from ml_assets.scaffold.names import listed
 from ml_assets.scaffold.personal import personal
+from ml_assets.tasks.alone import CERTAIN
 
 Severity = Literal["alarm", "warning", "note"]
 LeftOut = Literal["", "ignored", "dropped"]
 ORDER: tuple[Severity, ...] = ("alarm", "warning", "note")
 
-SUSPECT, CERTAIN = 0.97, 0.995
-"""Score of a column alone from which it is suspected, and from which it is left out until a person puts it back. There is no
-standard; in published leaks the leaking column alone scored above 0.98, and honest ones hardly ever do above 0.95."""
+SUSPECT = 0.97
+"""Score of a column alone from which it is suspected; from `CERTAIN` on it is left out until a person puts it back."""
 LATER = 0.01
 """Share of rows in which a time lies after the event."""
 NEARLY_UNIQUE = 0.95

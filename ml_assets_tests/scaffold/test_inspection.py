@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ml_assets.scaffold.inference import infer
 from ml_assets.scaffold.inspection import Finding, inspect
-from ml_assets.scaffold.leaks import auc
 from ml_assets.scaffold.reading import read
+from ml_assets.tasks.alone import auc
 from ml_assets_tests.scaffold.world import customers, shops
 
 
