@@ -10,6 +10,7 @@ answers, and it is stopped by itself; see `trial`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -338,6 +339,8 @@ class Engine:
     def close(self) -> None:
         """End, with the log written."""
         self._ended.set()
+        with contextlib.suppress(queue.Full):  # then it is not waiting
+            self._shadowed.put_nowait(None)
         for thread in self._threads_of:
             thread.join()
         self._keep_stop()

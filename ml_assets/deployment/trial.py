@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LOOK_EVERY = 20  # requests of the challenger between looks at its latency
+NOTICEABLE = 0.001  # seconds; between models that are both quicker, the machine's noise is larger than they are
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class StopRule:
     """When a trial ends by itself, judged over the last `window` requests of each model.
 
     `errors` is the share of the window that may fail: one failure more ends the trial at once. `latency` is how many times the
-    champion's 95th percentile the challenger's may be, from a quarter of the window on.
+    champion's 95th percentile the challenger's may be, from a quarter of the window on; less than a millisecond more is never too slow.
     """
 
     errors: float = 0.01
@@ -106,7 +107,7 @@ class Trial:
         if min(len(self._own), len(self._champion)) < enough:
             return ""
         own, champion = p95(self._own) or 0.0, p95(self._champion) or 0.0
-        if own <= self._rule.latency * champion:
+        if own <= max(self._rule.latency * champion, champion + NOTICEABLE):
             return ""
         return f"95th percentile {1000 * own:.3g} ms, more than {self._rule.latency:g} times the champion's {1000 * champion:.3g} ms"
 
