@@ -5,14 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ml_assets.development.model_files import write_folder
+from ml_assets.development.tracking import ChampionRef
 from ml_assets.packaging.bundle import BundleError
 from ml_assets.packaging.container import dockerfile
-from ml_assets.packaging.image import SBOM, Image, ImageError, Tool, build_image, find_tool, push, save
+from ml_assets.packaging.image import (
+    SBOM,
+    Image,
+    ImageError,
+    Tool,
+    build_image,
+    find_tool,
+    push,
+    registered_image,
+    save,
+)
 from ml_assets.packaging.sbom import sbom
 
 FAKE = """#!/bin/sh
@@ -221,6 +234,43 @@ def test_an_image_that_breaks_off_replaces_none(log: Path) -> None:
         save(made, folder, tell=str)
     assert json.loads((folder / "index.json").read_text())["manifests"]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["7", "7.sbom.json"]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Stands for `Tracking`: version 7 is registered and in office."""
+
+    folder: Path
+    digest: str
+
+    def version(self, problem: str, version: str) -> ChampionRef | None:
+        return self.champion(problem) if version == "7" else None
+
+    def champion(self, problem: str) -> ChampionRef | None:
+        tags = {"bundle_digest": self.digest, "git_commit": "f00d"}
+        return ChampionRef(problem, "7", "run", str(self.folder), tags) if problem == "late" else None
+
+    def bundle_folder(self, ref: ChampionRef, cache: Path) -> Path:
+        return Path(ref.source)
+
+
+@pytest.mark.parametrize("version", ["", "7"], ids=["champion", "version 7"])
+def test_the_image_of_a_registered_model_says_version_and_commit(version: str, log: Path) -> None:
+    registry: Any = Registry(*bundle(log.parent / "bundle"))
+    made = registered_image(
+        registry, "late", version=version, cache=log.parent, tool=installed("buildah", log), tell=str
+    )
+    assert made.tag == "ml-assets/late:7"
+    assert made.labels["org.opencontainers.image.version"] == "7"
+    assert made.labels["org.opencontainers.image.revision"] == "f00d"
+    assert made.labels["ml_assets.model_version"] == "forest@12"
+
+
+@pytest.mark.parametrize(("problem", "version", "named"), [("late", "8", "late:8"), ("early", "", "early:champion")])
+def test_what_is_not_registered_has_no_image(problem: str, version: str, named: str, log: Path) -> None:
+    registry: Any = Registry(*bundle(log.parent / "bundle"))
+    with pytest.raises(ImageError, match=f"{named} is not registered; run job train"):
+        registered_image(registry, problem, version=version, cache=log.parent, tool=installed("buildah", log))
 
 
 def test_the_bill_is_valid_and_names_model_data_and_libraries() -> None:
