@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--host", default="127.0.0.1", help="default %(default)s; others need ML_ASSETS_API_KEY_HASHES")
     server.add_argument("--port", type=int, default=6566, help="default %(default)s")
     server.set_defaults(run=_feature_server)
+    _serving(commands)
     _own_data(commands)
     _versions(commands)
     _office_commands(commands)
@@ -69,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     outside = commands.add_parser("outside", help="serve what the example pulls from: its weather API and its register")
     outside.set_defaults(run=_outside)
     return parser
+
+
+def _serving(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="answer with a problem's champion, over HTTP")
+    serve.add_argument("problem", help="a declared problem")
+    serve.add_argument("--host", default="127.0.0.1", help="default %(default)s; others need ML_ASSETS_API_KEY_HASHES")
+    serve.add_argument("--port", type=int, default=8000, help="default %(default)s")
+    serve.add_argument("--rate", type=float, metavar="N", help="requests per second of each API key (default: any)")
+    serve.set_defaults(run=_serve)
 
 
 def _own_data(commands: Any) -> None:
@@ -254,6 +264,24 @@ def _feature_server(given: argparse.Namespace) -> None:
     serve(app, host=given.host, port=given.port, api_keys=hashes)
 
 
+def _serve(given: argparse.Namespace) -> None:
+    from ml_assets.deployment.api import create_app, serve
+    from ml_assets.features.guard import HASHES_VARIABLE
+    from ml_assets.resources.environment import resources
+    from ml_assets.resources.local import require_free
+    from ml_assets.resources.serving import engine_of, features_of
+
+    require_free(given.port)
+    problem, places = _problem(given.problem), resources(ROOT)
+    hashes = [one for one in os.environ.get(HASHES_VARIABLE, "").split(",") if one]
+    features = features_of(problem, **{name: places[name] for name in ("feature_store", "clock")})
+    engine = engine_of(
+        problem, features, data=ROOT / "data", **{name: places[name] for name in ("lake", "tracking", "clock")}
+    )
+    app = create_app(engine, features=features, api_keys=hashes, rate=given.rate)
+    serve(app, host=given.host, port=given.port, api_keys=hashes)
+
+
 def _new(given: argparse.Namespace) -> None:
     from ml_assets.resources.clock import Clock
     from ml_assets.scaffold.command import new
@@ -369,7 +397,7 @@ def _rebuild(given: argparse.Namespace) -> None:
 
 def _image(given: argparse.Namespace) -> None:
     from ml_assets.packaging.container import BASE
-    from ml_assets.packaging.image import push, registered_image, save
+    from ml_assets.packaging.image import keep_sbom, push, registered_image, save
     from ml_assets.resources.environment import resources
 
     name, _, version = given.model.partition(":")
@@ -384,8 +412,9 @@ def _image(given: argparse.Namespace) -> None:
         secrets={one.partition("=")[0]: Path(one.partition("=")[2]) for one in given.secret},
     )
     print(f"{made.tag}  {made.digest}")
+    folder = ROOT / (given.to or f"data/images/{made.tag.replace(':', '/')}")
+    print(f"bill of materials  {keep_sbom(made, folder)}")
     if given.to or not given.push:
-        folder = ROOT / (given.to or f"data/images/{made.tag.replace(':', '/')}")
         print(f"{folder}  {save(made, folder)}")
     if given.push:
         print(push(made, given.push, insecure=given.insecure))
