@@ -171,7 +171,7 @@ def push(image: Image, reference: str, *, insecure: bool = False, tell: Tell = p
 def save(image: Image, folder: Path, *, tell: Tell = print) -> str:
     """Keep the image as an OCI layout in `folder`, which must not exist or be such a layout; return the manifest's digest.
 
-    The bill of materials is kept beside it, as `<folder>.sbom.json`. A layout that breaks off is never seen under its name.
+    The bill of materials is kept beside it, see `keep_sbom`. A layout that breaks off is never seen under its name.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / "oci-layout").exists():
@@ -184,8 +184,16 @@ def save(image: Image, folder: Path, *, tell: Tell = print) -> str:
         if folder.exists():
             folder.rename(Path(draft) / "before")
         made.rename(folder)
-    folder.with_name(f"{folder.name}.sbom.json").write_bytes(image.sbom)
+    keep_sbom(image, folder)
     return digest
+
+
+def keep_sbom(image: Image, folder: Path) -> Path:
+    """Write the bill of materials beside where the image's folder is or would be, as `<folder>.sbom.json`; return the file."""
+    bill = Path(folder).with_name(f"{Path(folder).name}.sbom.json")
+    bill.parent.mkdir(parents=True, exist_ok=True)
+    bill.write_bytes(image.sbom)
+    return bill
 
 
 def _named(command: Sequence[str]) -> Tool:
