@@ -102,7 +102,7 @@ class Model:
     @property
     def requirements(self) -> tuple[str, ...]:
         """Return the distributions that scoring imports."""
-        return ("numpy", "polars", *FORMATS[self.format].requirements)
+        return ("numpy", "polars", *FORMATS[self.format].needs(self))
 
     @cached_property
     def _scorer(self) -> FrameScorer:
@@ -231,6 +231,10 @@ class Format(ABC):
     @abstractmethod
     def of_rows(self, rows: Any) -> Matrix:
         """Return the same of a candidate's `Rows`, which make each matrix once."""
+
+    def needs(self, model: Model) -> tuple[str, ...]:
+        """Return the distributions that scoring the model imports beside those of every model."""
+        return self.requirements
 
     def scorer(self, model: Model) -> FrameScorer:
         """Return the function from a frame to what the model's estimator says of its rows."""
@@ -517,7 +521,6 @@ class Ensemble(Format):
     """Several models and the weight of each: their answers' weighted mean. Stored files by member, in one archive."""
 
     name, file = "ensemble", "members.zip"
-    requirements = ("xgboost", "onnxruntime", "scikit-learn", "skops", "threadpoolctl")
 
     def dump(self, fitted: Any, like: Matrix) -> bytes:
         written = io.BytesIO()
@@ -535,6 +538,10 @@ class Ensemble(Format):
 
     def of_rows(self, rows: Any) -> Matrix:
         return np.empty((len(rows), 0), dtype=np.float32)
+
+    def needs(self, model: Model) -> tuple[str, ...]:
+        members = unzipped(model.content).values()
+        return tuple(dict.fromkeys(name for one in members for name in FORMATS[one.format].needs(one)))
 
     def scorer(self, model: Model) -> FrameScorer:
         weights: Mapping[str, float] = model.parameters["weights"]
@@ -570,9 +577,12 @@ def ensemble(members: Mapping[str, Model], weights: Mapping[str, float], **told:
 
 
 def decisions(estimator: Any, matrix: Matrix) -> Scores:
-    """Return an estimator's decision values, or its predictions when it has none (a regression)."""
+    """Return an estimator's decision values, or its predictions when it has none (a regression).
+
+    Of the matrix in float64: with float32, the approximated kernel loses all but four digits.
+    """
     say = estimator.decision_function if hasattr(estimator, "decision_function") else estimator.predict
-    return np.asarray(say(matrix), dtype=np.float64)
+    return np.asarray(say(np.asarray(matrix, dtype=np.float64)), dtype=np.float64)
 
 
 def said(estimator: Any, matrix: Matrix) -> Scores:

@@ -1,12 +1,16 @@
 """The bundle: everything that scoring needs in one folder, and one digest that stands for all of it.
 
     model.json, encoder.json, model.onnx | .ubj | .skops | prior.json    the model (see development.model_files)
-    bundle.json          problem, features with types, threshold, versions
-    requirements.txt     exact versions of what scoring imports, with what that needs
+    pipeline.onnx        encoder, model and links as one graph from typed columns to the answer (see packaging.graph)
+    inference.py         serves the graph without this repository (packaging.inference as it is)
+    bundle.json          problem, features with types, threshold, versions, and how near the graph comes to the model
+    requirements.txt     exact versions of what inference.py imports, with what that needs
+    Dockerfile           the image of all this
     example.json         a request and the answer that this bundle must give
     manifest.json        SHA-256 and size of each file above; the bundle's digest is the SHA-256 of this file
 
-The digest is kept outside the folder. Nothing in the folder is parsed before it matched.
+A model that no graph answers for within `PARITY` stays as it is: pipeline.onnx leads to its matrix, answer.onnx on from what it
+says. The digest is kept outside the folder. Nothing in the folder is parsed before it matched.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +32,20 @@ from packaging.utils import canonicalize_name
 
 from ml_assets import tasks
 from ml_assets.development import model_files
-from ml_assets.development.model_files import Model, ModelFileError, Scores
+from ml_assets.development.model_files import FORMATS, Model, Scores
 from ml_assets.development.training import CandidateResult
+from ml_assets.packaging import container, graph, inference
+from ml_assets.packaging.graph import GraphError, Parity, Pipeline
+from ml_assets.packaging.inference import BUNDLE, EXAMPLE, MANIFEST, VERSION, Predictor, RefusedBundle
 from ml_assets.tasks import Task
 
-MANIFEST, BUNDLE, EXAMPLE, REQUIREMENTS = "manifest.json", "bundle.json", "example.json", "requirements.txt"
-VERSION = 2
-PARITY = 1e-6
-"""Largest difference between the answer to the example and what the example says, by the largest score if that is above 1."""
+REQUIREMENTS, DOCKERFILE, INFERENCE = "requirements.txt", "Dockerfile", "inference.py"
+SERVING = ("numpy", "onnxruntime", "fastapi", "uvicorn", "prometheus-client")
+"""What inference.py imports for every model."""
+PARITY = inference.TOLERANCE
+"""Largest difference between two ways to score a row, by the largest score if that is above 1."""
+PARITY_ROWS = 10_000
+"""Rows on which graph and model are compared."""
 EXAMPLE_ROWS = 5
 
 
@@ -69,6 +80,21 @@ class Bundle:
     code_version: str
     task: Task
     model: Model
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    """The verified content of the files that `small` is made of."""
+
+    @cached_property
+    def small(self) -> Predictor:
+        """The same model for small batches of mappings, as the bundle's own inference.py has it; `BundleError` if it differs."""
+        try:
+            return inference.predictor(self.files, digest=self.digest)
+        except RefusedBundle as error:
+            raise BundleError(f"bundle refused: {error}") from error
+
+    def parity(self, frame: pl.DataFrame) -> Parity:
+        """Return how far `small` is from `predict` on the rows of a frame."""
+        found = graph.scored(self.small.say, frame, self.model.encoder)
+        return graph.measure(found, self.predict(frame), PARITY)
 
     def predict(self, frame: pl.DataFrame) -> Scores:
         """Return the model's score of each row, see `Task`; raise `EncodingError` for a wrong column."""
@@ -100,16 +126,19 @@ def build_bundle(
     threshold: float,
     task: Task,
     requirements: Sequence[str] = (),
+    parity_rows: pl.DataFrame | None = None,
 ) -> BundleManifest:
     """Write a bundle of a trained candidate, whose files must have the hashes that `result` tells.
 
     `features` maps the model's features to Polars types, in any order. The first rows of `example_rows` become the
-    example. `requirements` are distributions needed beside those of the model. Equal input gives equal bytes. A
-    folder with the same digest is left as it is; another one is refused with `BundleError`: bundles do not change.
+    example. `requirements` are distributions needed beside those of inference.py. Graph and model are compared on the first
+    `PARITY_ROWS` of `parity_rows` (default: the example), and on some with nulls and unseen texts. Equal input gives equal
+    bytes. A folder with the same digest is left as it is; another one is refused with `BundleError`: bundles do not change.
     """
     model = result.load()
     files = model.files()
     _refuse_unfit(model, features, example_rows, threshold)
+    made, parity = _pipeline(model, example_rows if parity_rows is None else parity_rows.head(PARITY_ROWS))
     told = {
         "version": VERSION,
         "problem": problem,
@@ -120,12 +149,50 @@ def build_bundle(
         "data_hash": data_hash,
         "code_version": code_version,
         "model_files": sorted(files),
+        "graph": {
+            "features": list(model.encoder.dtypes.items()),
+            "output": model.output,
+            "outside": list(made.outside),
+            "parity": asdict(parity),
+        },
     }
+    needed = [name for one in made.outside for name in FORMATS[one["format"]].requirements]
+    files |= made.files
     files[BUNDLE] = _json(told)
-    files[REQUIREMENTS] = "".join(f"{line}\n" for line in pinned((*model.requirements, *requirements))).encode()
+    files[REQUIREMENTS] = "".join(f"{line}\n" for line in pinned((*SERVING, *needed, *requirements))).encode()
+    files[DOCKERFILE] = container.dockerfile().encode()
+    files[INFERENCE] = Path(inference.__file__).read_bytes()
     files[EXAMPLE] = _json(_example(model, example_rows, task, threshold, model_version))
     files[MANIFEST] = _json({"version": VERSION, "files": _listed(files)})
     return _written(Path(folder), files)
+
+
+def _pipeline(model: Model, rows: pl.DataFrame) -> tuple[Pipeline, Parity]:
+    """Return the model as one graph, or with the parts that can outside of it, where it answers as the model does."""
+    rows = _with_gaps(rows.select(_as_declared(model)))
+    wanted, without = model.predict(rows), [n for n, part in graph.parts(model).items() if part.format in graph.OUTSIDE]
+    told = []
+    for outside in ((), without) if without else ((),):
+        try:
+            made = graph.pipeline(model, outside=outside)
+        except GraphError as error:
+            told.append(str(error))
+            continue
+        say = inference.scorer(made.files, made.outside, 1)
+        parity = graph.measure(graph.scored(say, rows, model.encoder), wanted, PARITY)
+        if not parity.differing:
+            return made, parity
+        told.append(f"{parity.differing} of {parity.rows} rows differ, by up to {parity.difference:.1e}")
+    raise BundleError(f"no graph answers as the model does: {'; '.join(told)}; declare other candidates")
+
+
+def _with_gaps(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows, and the first thousand of them again with a null in one column each, and with texts never seen."""
+    some = rows.head(1_000).with_row_index("row number of gaps")
+    turn = pl.col("row number of gaps") % rows.width
+    gaps = some.select(pl.when(turn != place).then(pl.col(name)).alias(name) for place, name in enumerate(rows.columns))
+    unseen = rows.head(1_000).with_columns(pl.col(pl.String) + " (never seen)")
+    return pl.concat([rows, gaps, unseen])
 
 
 def bundle_name(sha256: Mapping[str, str], code_version: str, threshold: float) -> str:
@@ -145,6 +212,10 @@ def load_bundle(folder: Path, *, digest: str, threads: int = 2) -> Bundle:
     """
     manifest, files = _verified(Path(folder), digest)
     told = json.loads(files[BUNDLE])
+    try:
+        inference.require_version(told)
+    except RefusedBundle as error:
+        raise BundleError(f"bundle refused: {error}") from error
     model = model_files.parse({name: files[name] for name in told["model_files"]}, threads=threads)
     own = ("problem", "threshold", "model_version", "data_hash", "code_version")
     bundle = Bundle(
@@ -153,6 +224,7 @@ def load_bundle(folder: Path, *, digest: str, threads: int = 2) -> Bundle:
         features=model.encoder.names,
         dtypes=told["features"],
         task=tasks.task(**told["task"]),
+        files=files,
         **{name: told[name] for name in own},
     )
     _refuse_other_answer(bundle, json.loads(files[EXAMPLE]))
@@ -264,13 +336,9 @@ def _written(folder: Path, files: Mapping[str, bytes]) -> BundleManifest:
 def _verified(folder: Path, digest: str) -> tuple[BundleManifest, dict[str, bytes]]:
     """Return the manifest and the content of all files, both checked."""
     try:
-        listed = json.loads(model_files.read_verified(folder, {MANIFEST: digest})[MANIFEST])["files"]
-        sha256 = {name: entry["sha256"] for name, entry in listed.items()}
-        files = model_files.read_verified(folder, sha256)
-    except ModelFileError as error:
+        files = inference.verified(folder, digest)
+    except RefusedBundle as error:
         raise BundleError(f"bundle refused: {error}") from error
-    extra = sorted({path.name for path in folder.iterdir()} - {*files, MANIFEST})
-    if extra:
-        raise BundleError(f"bundle refused: {folder} also holds {extra}, which its manifest does not name: remove them")
-    sizes = {name: entry["bytes"] for name, entry in listed.items()}
+    listed = json.loads(files[MANIFEST])["files"]
+    sha256, sizes = ({name: entry[part] for name, entry in listed.items()} for part in ("sha256", "bytes"))
     return BundleManifest(str(folder), digest, sha256, sizes), files

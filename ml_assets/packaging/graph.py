@@ -90,11 +90,16 @@ def pipeline(model: Model, *, outside: Collection[str] = ()) -> Pipeline:
         first.output(KNOWN, first.weighted(model, inside))
     said = {name: last.finished(last.given(name), members[name]) for name in outside}
     last.output(SCORES, last.mixed(model, said, known=last.given(KNOWN) if inside else ""))
-    files = {f"outside-{name}-{FORMATS[members[name].format].file}": members[name].content for name in outside}
+    files = {_file(name, members[name]): members[name].content for name in outside}
     told = tuple(
         {"name": name, "format": members[name].format, "file": file} for name, file in zip(outside, files, strict=True)
     )
     return Pipeline({PIPELINE: first.content(), ANSWER: last.content(), **files}, told)
+
+
+def _file(name: str, part: Model) -> str:
+    file = FORMATS[part.format].file
+    return file if name == WHOLE else f"{name}-{file}"
 
 
 def parts(model: Model) -> dict[str, Model]:
@@ -427,9 +432,13 @@ def _boosted(graph: _Graph, model: Model) -> str:
     if activation == "Sigmoid":
         base = np.log(base / (1 - base))  # stored as a probability
     trees = _Trees(len(base))
+    for target, value in enumerate(
+        base.astype(np.float32)
+    ):  # first, as XGBoost adds: another order costs the sixth digit
+        trees.leaf(value, target=target)
     for number, tree in enumerate(told["gradient_booster"]["model"]["trees"]):
         trees.add(tree, target=told["gradient_booster"]["model"]["tree_info"][number])
-    said = graph.add("TreeEnsembleRegressor", graph.matrix(model), domain="ai.onnx.ml", **trees.attributes(base))
+    said = graph.add("TreeEnsembleRegressor", graph.matrix(model), domain="ai.onnx.ml", **trees.attributes())
     said = graph.cast(said, np.float64)
     said = said if activation == "Softmax" else graph.last(said)
     return graph.add(activation, said) if activation else said
@@ -498,10 +507,14 @@ class _Trees:
         for name, value in zip(_NODE, (self.count, *told), strict=True):
             self.nodes[name].append(value)
 
-    def attributes(self, base: np.ndarray) -> dict[str, Any]:
-        """Return what the node is declared with, on top of `base` (targets,)."""
-        values = [float(value) for value in base]
-        return {**self.nodes, **self.leaves, "n_targets": self.targets, "base_values": values}
+    def leaf(self, value: float, *, target: int) -> None:
+        """Add a tree that says the same of every row."""
+        only = {"left_children": [-1], "right_children": [-1], "split_conditions": [float(value)], "default_left": [0]}
+        self.add({**only, "categories_nodes": [], "categories_segments": [], "categories_sizes": []}, target=target)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what the node is declared with."""
+        return {**self.nodes, **self.leaves, "n_targets": self.targets}
 
 
 def _machine(graph: _Graph, model: Model) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 VERSION = 3
+"""Of what a bundle's files hold."""
 MANIFEST, BUNDLE, EXAMPLE, PIPELINE, ANSWER = (
     "manifest.json",
     "bundle.json",
@@ -171,7 +172,7 @@ def predictor(files: Mapping[str, bytes], *, digest: str, threads: int = 1) -> P
         classes=tuple(told["task"].get("classes", ())),
         features=dict(told["graph"]["features"]),
         example=json.loads(files[EXAMPLE]),
-        say=_scorer(files, told["graph"]["outside"], threads),
+        say=scorer(files, told["graph"]["outside"], threads),
         **{name: told[name] for name in ("problem", "model_version", "data_hash", "code_version", "threshold")},
     )
     _refuse_other_answer(made)
@@ -208,7 +209,7 @@ def differs(found: np.ndarray, wanted: np.ndarray) -> float:
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 
-def _scorer(
+def scorer(
     files: Mapping[str, bytes], outside: Sequence[Mapping[str, str]], threads: int
 ) -> Callable[[Feed], np.ndarray]:
     """Return the pipeline as a function; models that are no graph stand between the pipeline and the answer's graph."""
@@ -259,7 +260,7 @@ def _skops(content: bytes, threads: int) -> Scorer:
 
     def score(matrix: Any) -> np.ndarray:
         with threadpool_limits(limits=threads):
-            return np.asarray(said(matrix))
+            return np.asarray(said(np.asarray(matrix, dtype=np.float64)))
 
     return score
 

@@ -14,7 +14,9 @@ import pytest
 from ml_assets.development import model_files
 from ml_assets.development.encoding import EncodingError
 from ml_assets.development.training import CandidateResult
+from ml_assets.packaging import inference
 from ml_assets.packaging.bundle import (
+    SERVING,
     BundleError,
     BundleManifest,
     build_bundle,
@@ -87,7 +89,8 @@ def test_bundle_scores_like_the_trained_model(case: tuple[str, CandidateResult],
     assert (bundle.features, bundle.problem, bundle.threshold) == (features_of(kind), "late", 0.4)
     assert bundle.dtypes == {name: str(frame.schema[name]) for name in features_of(kind)}
     assert bundle.task == TASKS[kind]
-    assert set(manifest.files) == {*result.sha256, "bundle.json", "requirements.txt", "example.json"}
+    written = {"pipeline.onnx", "inference.py", "Dockerfile", "bundle.json", "requirements.txt", "example.json"}
+    assert set(manifest.files) == {*result.sha256, *written}
 
 
 def test_a_bundle_can_be_measured(case: tuple[str, CandidateResult], tmp_path: Path) -> None:
@@ -117,7 +120,8 @@ def test_one_flipped_bit_in_any_file_is_refused_unparsed(
     case: tuple[str, CandidateResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = built(tmp_path / "bundle", case[1], case[0])
-    monkeypatch.setattr(model_files, "parse", lambda *_, **__: pytest.fail("a parser was reached"))
+    for module, parser in ((model_files, "parse"), (inference, "session"), (inference, "predictor")):
+        monkeypatch.setattr(module, parser, lambda *_, **__: pytest.fail("a parser was reached"))
     for path in sorted((tmp_path / "bundle").iterdir()):
         content = path.read_bytes()
         for place in (0, len(content) // 2, len(content) - 1):
@@ -127,6 +131,8 @@ def test_one_flipped_bit_in_any_file_is_refused_unparsed(
             for refuse in (verify, lambda folder, digest: load_bundle(folder, digest=digest)):
                 with pytest.raises(BundleError, match=f"bundle refused: .*{path.name} has SHA-256"):
                     refuse(tmp_path / "bundle", manifest.digest)
+            with pytest.raises(inference.RefusedBundle, match=f"{path.name} has SHA-256"):
+                inference.load(tmp_path / "bundle", digest=manifest.digest)
         path.write_bytes(content)
     assert verify(tmp_path / "bundle", manifest.digest) == manifest
 
@@ -194,10 +200,10 @@ def test_requirements_are_exact_and_complete(case: tuple[str, CandidateResult], 
     built(tmp_path / "b", result, kind, requirements=["fsspec"])
     lines = (tmp_path / "b" / "requirements.txt").read_text().splitlines()
     versions = dict(line.split("==") for line in lines)
-    assert list(versions) == sorted(versions) and {*result.load().requirements, "fsspec"} <= set(versions)
+    assert list(versions) == sorted(versions) and {*SERVING, "fsspec"} <= set(versions)
     assert all(importlib.metadata.version(name) == version for name, version in versions.items())
-    assert ("scikit-learn" in versions) == (result.name in ("svm", "ensemble")), "only what scoring imports"
-    assert "polars-runtime-32" in versions, "with what that needs"
+    assert not {"scikit-learn", "xgboost", "polars", "dagster"} & set(versions), "only what inference.py imports"
+    assert {"pydantic-core", "h11"} <= set(versions), "with what that needs"
 
 
 def test_a_distribution_that_is_not_installed_is_named() -> None:
