@@ -320,7 +320,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     ```
 
     Gives the assets `<name>/observations`, `training_set`, `candidates/*`, `challenger`, `evaluation_report`, `bundle`, `champion`,
-    `predictions`, `drift_report`, `performance_report`, `served_requests`, with their checks, and the schedules that keep them current.
+    `model_card`, `predictions`, `drift_report`, `performance_report`, `served_requests`, with their checks, and the schedules that keep them current.
     """
 
     name: str = Field(description="in lower case; the assets are <name>/…")
@@ -440,7 +440,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.features.assets import training_set_asset
         from ml_assets.features.online.assets import served_asset
         from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
-        from ml_assets.packaging.assets import bundle_asset, champion_asset
+        from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
         from ml_assets.versions.assets import rebuilds_check, rebuilds_schedule
 
@@ -458,6 +458,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
                 evaluation_asset(self),
                 bundle_asset(self),
                 champion_asset(self),
+                model_card_asset(self),
                 predictions_asset(self),
                 *watched,
             ],

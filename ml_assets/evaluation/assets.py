@@ -1,6 +1,5 @@
 """Stage 5 in Dagster: the challenger on the untouched test split, beside the baseline and the champion in office."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -9,7 +8,6 @@ from ml_assets import keys
 from ml_assets.development.assets import (
     candidate_results,
     challenger_of,
-    metric_of,
     open_experiment,
     plan_of,
     training_set_of,
@@ -20,10 +18,13 @@ from ml_assets.resources.places import ClockResource, FilesResource, LakeResourc
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
-SUCCESS, BASELINE = "success_threshold", "beats_baseline"
 GATES = {
-    SUCCESS: "The declared metric on the test split reaches the declared value.",
-    BASELINE: "The challenger is better than the baseline by the declared margin.",
+    "success_threshold": "The declared metric on the test split reaches the declared value.",
+    "beats_baseline": "The challenger is better than the baseline by the declared margin.",
+    "slices": "The metric reaches the declared value in every slice that has enough rows.",
+    "calibration": "Probabilities are as often right as they say, within the declared error.",
+    "no_leak": "No test row was developed on, shuffled labels score like chance, no column alone foretells the label.",
+    "behaviour": "Answers do not move with what may not matter, and move the declared way with what does.",
 }
 
 
@@ -51,9 +52,9 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         tracking: TrackingResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
-        from ml_assets.evaluation.challenge import examine, left_out
+        from ml_assets.evaluation.challenge import examine, judge, left_out
         from ml_assets.evaluation.explanation import explain
-        from ml_assets.evaluation.gates import Limits, gates
+        from ml_assets.evaluation.gates import Limits, gates_table
         from ml_assets.evaluation.page import write_page
         from ml_assets.evaluation.shown import short
 
@@ -75,16 +76,23 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             unlabelled=missing,
         )
         limits = Limits(success.at_least, success.at_most, success.beats_baseline_by)
-        verdicts = gates(found.report, metric_of(problem), limits, baseline=BASELINE in gates_of(problem))
+        verdicts = judge(
+            found,
+            frame,
+            limits=limits,
+            policy=problem.promotion.plain(),
+            slices=success.slices,
+            key=problem.observations.key,
+        )
         explained = explain(found, frame, key=problem.observations.key)
         told = {"report": found.report.to_json(), "threshold": found.report.threshold, **explained.told()}
-        experiment.write("evaluation_report", told | {"gates": [asdict(gate) for gate in verdicts]})
+        experiment.write("evaluation_report", told)
         page = write_page(
             reports.folder(problem.name) / "evaluation_report.html",
             found,
             explained,
             verdicts,
-            declaration=_declaration(problem),
+            declaration=declaration_of(problem),
             limits=limits,
         )
         return dg.MaterializeResult(
@@ -93,6 +101,7 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 "rows": found.report.rows,
                 "data_hash": manifest.version,
                 **{f"test {name}": value for name, value in found.report.metrics.items() if value is not None},
+                "gates": dg.MetadataValue.md(gates_table(verdicts)),
                 "report": dg.MetadataValue.md(short(found, explained, limits)),
                 "page": file(page),
             },
@@ -106,8 +115,15 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
 
 def gates_of(problem: "MlProblem") -> list[str]:
-    """Return the names of the gates: a clustering has no baseline to be better than."""
-    return [SUCCESS, BASELINE] if problem.task.plain().supervised else [SUCCESS]
+    """Return the names of the gates that apply to the task or are declared; see `judge`, which gives their verdicts."""
+    task, promotion = problem.task.plain(), problem.promotion
+    applies = {
+        "beats_baseline": task.supervised,
+        "slices": promotion.worst_slice is not None,
+        "calibration": task.output.startswith("probab"),
+        "behaviour": bool([*promotion.invariant, *promotion.rising, *promotion.falling]),
+    }
+    return [name for name in GATES if applies.get(name, True)]
 
 
 def _subject(problem: "MlProblem", frame: Any, experiment: Any, lake: LakeResource, tracking: TrackingResource) -> Any:
@@ -148,7 +164,7 @@ def learned_by(champion: Any, problem: "MlProblem", lake: LakeResource) -> Any:
     return learned_rows(rows, key=problem.observations.key)
 
 
-def _declaration(problem: "MlProblem") -> dict[str, str]:
+def declaration_of(problem: "MlProblem") -> dict[str, str]:
     """Return what the declaration says, for people."""
     success = problem.success
     limit = success.at_least if success.at_most is None else success.at_most

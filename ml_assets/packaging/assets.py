@@ -1,5 +1,7 @@
 """Stage 6 in Dagster: the challenger as a bundle, and its promotion to champion."""
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +9,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.development.assets import (
+    SETTLED,
     challenger_of,
     code_version_of_models,
     features_of,
@@ -14,7 +17,7 @@ from ml_assets.development.assets import (
     open_experiment,
     training_set_of,
 )
-from ml_assets.evaluation.assets import seen_by
+from ml_assets.evaluation.assets import declaration_of, learned_by, seen_by
 from ml_assets.resources.evidence import file
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
 
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 LATEST = 20  # promotions that the web UI shows
-EVALUATION = "evaluation.json"
-"""File of a challenger's run: what its evaluation told."""
+EVALUATION, DECISION = "evaluation.json", "decision.json"
+"""Files of a challenger's run: what its evaluation told, and what became of it when it last stood for office."""
 
 
 def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
@@ -120,7 +123,7 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 "reason": decision.reason,
                 "version": office.version if office else "none",
                 "challenger": version,
-                "decision": dg.MetadataValue.md(_verdicts(decision.gates)),
+                "decision": dg.MetadataValue.md(decision.table() or decision.reason),
                 "history": dg.MetadataValue.md(table(history(lake.open().store, problem.name)[-LATEST:])),
                 **{f"test {name}": value for name, value in tested.items() if value is not None},
             }
@@ -133,8 +136,6 @@ def register_challenger(
     problem: "MlProblem", frame: Any, experiment: Any, built: Any, tracking: TrackingResource
 ) -> str:
     """Register the experiment's bundle as the version that the alias `challenger` names, with its evaluation; return it."""
-    import json
-
     from ml_assets.packaging.champion import tags_of
     from ml_assets.packaging.office import register
     from ml_assets.packaging.promotion import boundaries
@@ -176,26 +177,144 @@ def promote_version(
     Returns the `ml_assets.packaging.office.Outcome`. What a version was refused for is kept as its tag. With `force` nothing is
     asked, and the log says so; a bundle that was altered is refused even then.
     """
+    from ml_assets.packaging.approval import approved
     from ml_assets.packaging.office import promote
 
     registry, store = tracking.open(), lake.open().store
     ref = registered(problem, tracking, version)
-    approval, waits = _approval(problem, ref, registry, store)
+    approval, waits = (None, "") if force else approved(store, problem.name, ref.version, evidence_of(registry, ref))
     found = promote(
         registry,
         store,
         problem.name,
         ref.version,
-        decide=_forced if force else _judge(problem, ref, registry, lake, waits),
+        decide=_forced if force else _judge(problem, ref, registry, lake, waits="" if approval else waits),
         who=who,
         when=when,
         why=why,
         kind="forced" if force else "promotion",
         approval=approval.to_dict() if approval else None,
     )
-    outcome = "promoted" if found.promoted else "refused"
-    registry.tag_version(problem.name, ref.version, {f"{outcome}_because": found.decision.reason})
+    if (
+        found.promoted or found.office is None or found.office.version != ref.version
+    ):  # else it stays what it was told before
+        _remember(registry, ref, found, force)
     return found
+
+
+def _remember(registry: Any, ref: Any, found: Any, force: bool) -> None:
+    """Keep with a version what became of it when it stood for office."""
+    decision = found.decision
+    told = {
+        "promoted": found.promoted,
+        "reason": decision.reason,
+        "forced": force,
+        "gates": [asdict(gate) for gate in decision.gates],
+        "comparison": [asdict(part) for part in decision.comparison],
+    }
+    registry.log_text(ref.run_id, DECISION, json.dumps(told, sort_keys=True))
+    registry.tag_version(
+        ref.problem, ref.version, {f"{'promoted' if found.promoted else 'refused'}_because": decision.reason}
+    )
+
+
+def model_card_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/model_card`: what a person must know of the challenger, whether it took office or not."""
+
+    @dg.asset(
+        key=keys.problem(problem.name, "model_card").split("/"),
+        description="The model card of the version that stood for office last, promoted or refused: question, data, features, "
+        "search, metrics, slices, calibration, explanation, gates, approval, limits, how to make it again.",
+        deps=[keys.problem(problem.name, "champion").split("/")],
+        group_name=keys.PACKAGING,
+        owners=list(problem.owners),
+        kinds={"html"},
+        tags={"stage": keys.PACKAGING},
+    )
+    def model_card(
+        lake: LakeResource,
+        models: FilesResource,
+        tracking: TrackingResource,
+        reports: FilesResource,
+        clock: ClockResource,
+    ) -> dg.MaterializeResult:
+        from ml_assets.packaging.card import markdown
+
+        version = open_experiment(problem, lake, models).read("bundle")["version"]
+        now = clock.open(problem.clock).now()
+        card, path = write_card(problem, version, now=now, lake=lake, tracking=tracking, reports=reports)
+        return dg.MaterializeResult(
+            metadata={
+                "version": version,
+                "standing": card.standing,
+                "page": file(path),
+                "card": dg.MetadataValue.md(markdown(card)),
+            }
+        )
+
+    return model_card
+
+
+def write_card(
+    problem: "MlProblem",
+    version: str,
+    *,
+    now: Any,
+    lake: LakeResource,
+    tracking: TrackingResource,
+    reports: FilesResource,
+) -> tuple[Any, Path]:
+    """Write the card of a registered version as `model_card/<version>.md` and `.html`, and with its run in the registry.
+
+    Returns the `ml_assets.packaging.card.Card`, and the path of the page.
+    """
+    from ml_assets.packaging.card import make_card, markdown, page
+
+    registry = tracking.open()
+    ref = registered(problem, tracking, version)
+    card = make_card(_facts(problem, ref, registry, lake), made_at=now)
+    folder = reports.folder(problem.name, "model_card")
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending, text in (("md", markdown(card)), ("html", page(card))):
+        draft = folder / f"{ref.version}.{ending}.tmp"
+        draft.write_text(text)
+        draft.replace(folder / f"{ref.version}.{ending}")
+        registry.log_text(ref.run_id, f"model_card.{ending}", text)
+    return card, folder / f"{ref.version}.html"
+
+
+def _facts(problem: "MlProblem", ref: Any, registry: Any, lake: LakeResource) -> Any:
+    """Return what is recorded of a registered version."""
+    from ml_assets.evaluation.report import EvaluationReport
+    from ml_assets.packaging.approval import approved
+    from ml_assets.packaging.bundle import load_bundle
+    from ml_assets.packaging.card import Facts
+    from ml_assets.packaging.history import history
+
+    told, store, search = evaluation_of(registry, ref), lake.open().store, problem.search
+    approval, why = approved(store, problem.name, ref.version, evidence_of(registry, ref))
+    table = keys.problem(problem.name, "training_set")
+    return Facts(
+        problem=problem.name,
+        version=ref.version,
+        bundle=load_bundle(Path(ref.source), digest=ref.tags["bundle_digest"]),
+        tags=ref.tags,
+        declaration=declaration_of(problem),
+        rows=lake.open().scan_version(table, ref.tags["data_hash"]).collect(),
+        views=problem.views,
+        ignored=problem.ignored,
+        inputs=json.loads(ref.tags.get("inputs", "{}")),
+        settled=json.loads(registry.text(ref.run_id, SETTLED) or "{}"),
+        budget=f"{search.trials} trials of each candidate, on up to {search.rows:,} rows and {search.folds} folds",
+        report=EvaluationReport.from_json(told["report"]),
+        explanation=told.get("explanation", {}),
+        gates=told.get("gates", ()),
+        decision=json.loads(registry.text(ref.run_id, DECISION) or "{}"),
+        history=history(store, problem.name),
+        approval=approval,
+        approved=why if approval or problem.promotion.approval else "not asked for (promotion.approval)",
+        label_delay=problem.availability.label_delay,
+    )
 
 
 def approve_version(
@@ -240,8 +359,6 @@ def evidence_of(registry: Any, ref: Any) -> Any:
 
 def evaluation_of(registry: Any, ref: Any) -> dict[str, Any]:
     """Return what the evaluation of a registered version told: `report` (JSON text), `explanation`, `gates`."""
-    import json
-
     from ml_assets.packaging.champion import ChampionError
 
     text = registry.text(ref.run_id, EVALUATION)
@@ -250,8 +367,11 @@ def evaluation_of(registry: Any, ref: Any) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _judge(problem: "MlProblem", ref: Any, registry: Any, lake: LakeResource, waits: Any) -> Any:
-    """Return the function that decides against a champion: the evaluation's gates, the comparison, the approval."""
+def _judge(problem: "MlProblem", ref: Any, registry: Any, lake: LakeResource, *, waits: str) -> Any:
+    """Return the function that decides against a champion: the evaluation's gates, the comparison, the approval.
+
+    `waits` says why an approval is lacking, where one is asked for; "" when there is one.
+    """
     from ml_assets.packaging.bundle import load_bundle
     from ml_assets.packaging.promotion import Decision, decide
 
@@ -263,9 +383,21 @@ def _judge(problem: "MlProblem", ref: Any, registry: Any, lake: LakeResource, wa
     def judge(office: Any) -> Any:
         if red:
             return Decision(False, "; ".join(f"gate {gate['name']}: {gate['reason']}" for gate in red))
-        decision = decide(frame, bundle, office, metric_of(problem), seen=seen_by(office, problem, lake))
-        reason = waits(office) if decision.promote else ""
-        return Decision(False, reason, decision.gates) if reason else decision
+        decision = decide(
+            frame,
+            bundle,
+            office,
+            metric_of(problem),
+            policy=problem.promotion.plain(),
+            slices=problem.success.slices,
+            seen=seen_by(office, problem, lake),
+            learned=learned_by(office, problem, lake),
+            key=problem.observations.key,
+            seed=problem.seed,
+        )
+        if decision.promote and decision.approval and waits:
+            return replace(decision, promote=False, reason=f"{decision.reason}; {waits}")
+        return decision
 
     return judge
 
@@ -276,32 +408,11 @@ def _forced(_: Any) -> Any:
     return Decision(True, "forced: neither gates nor approval were asked")
 
 
-def _approval(problem: "MlProblem", ref: Any, registry: Any, store: Any) -> tuple[Any, Any]:
-    """Return the approval that holds for a version, if any, and a function: why it must wait for one, by who is in office."""
-    from ml_assets.packaging.approval import approved
-
-    approval, reason = approved(store, problem.name, ref.version, evidence_of(registry, ref))
-    policy = getattr(problem, "promotion", None)
-
-    def waits(office: Any) -> str:
-        wanted = policy and (policy.approval or (office is None and policy.first == "approve"))
-        return reason if wanted and approval is None else ""
-
-    return approval, waits
-
-
 def _tested(registry: Any, name: str, version: str) -> dict[str, float]:
-    import json
-
     from ml_assets.packaging.champion import TEST_METRICS
 
     ref = registry.version(name, version)
     return dict(json.loads(ref.tags.get(TEST_METRICS, "{}"))) if ref else {}
-
-
-def _verdicts(gates: Any) -> str:
-    lines = [f"| {gate.name} | {'passed' if gate.passed else 'refused'} | {gate.reason} |" for gate in gates]
-    return "\n".join(["| gate | verdict | why |", "|---|---|---|", *lines])
 
 
 def _origin(registry: Any, run_id: str) -> dict[str, str]:

@@ -35,8 +35,9 @@ class Promotion:
     """One change of office: `version` (its bundle has `digest`) took the place of `replaced`.
 
     `previous` is what a rollback goes back to. Both are "" when there was none. `gates` are the verdicts that decided (name,
-    passed, reason), `approval` what was approved, if it was. A promotion that is "forced" was decided by a person against the
-    gates; one that is "adopted" was found in a registry that had no log yet. `number` counts from 1.
+    passed, reason), `comparison` the numbers of both models that they read, `approval` what was approved, if it was. A promotion
+    that is "forced" was decided by a person against the gates; one that is "adopted" was found in a registry that had no log yet.
+    `number` counts from 1.
     """
 
     problem: str
@@ -49,6 +50,7 @@ class Promotion:
     why: str
     kind: Kind = "promotion"
     gates: Sequence[Mapping[str, Any]] = ()
+    comparison: Sequence[Mapping[str, Any]] = ()
     approval: Mapping[str, Any] = field(default_factory=dict)
     number: int = 0
 

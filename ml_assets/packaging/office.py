@@ -98,6 +98,7 @@ def promote(
             why="; ".join(part for part in (why, decision.reason) if part),
             kind=kind,
             gates=[asdict(gate) for gate in decision.gates],
+            comparison=[asdict(part) for part in decision.comparison],
             approval=dict(approval or {}),
         )
         try:
