@@ -1,5 +1,6 @@
 """Stage 5 in Dagster: the challenger on the untouched test split, beside the baseline and the champion in office."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -86,6 +87,7 @@ def evaluation_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
         explained = explain(found, frame, key=problem.observations.key)
         told = {"report": found.report.to_json(), "threshold": found.report.threshold, **explained.told()}
+        told["gates"] = [asdict(gate) for gate in verdicts]
         experiment.write("evaluation_report", told)
         page = write_page(
             reports.folder(problem.name) / "evaluation_report.html",
