@@ -7,10 +7,12 @@ import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ml_assets import cli
 from ml_assets.development.model_files import write_folder
 from ml_assets.development.tracking import ChampionRef
 from ml_assets.packaging.bundle import BundleError
@@ -254,6 +256,16 @@ class Registry:
         return Path(ref.source)
 
 
+@pytest.fixture
+def registered(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs in the test's folder, with a registry that knows version 7 of `late`."""
+    registry = Registry(*bundle(log.parent / "bundle"))
+    monkeypatch.setattr(cli, "ROOT", log.parent)
+    monkeypatch.setattr(cli, "_problem", lambda name: name)
+    places = {"tracking": SimpleNamespace(open=lambda: registry)}
+    monkeypatch.setattr("ml_assets.resources.environment.resources", lambda _: places)
+
+
 @pytest.mark.parametrize("version", ["", "7"], ids=["champion", "version 7"])
 def test_the_image_of_a_registered_model_says_version_and_commit(version: str, log: Path) -> None:
     registry: Any = Registry(*bundle(log.parent / "bundle"))
@@ -271,6 +283,37 @@ def test_what_is_not_registered_has_no_image(problem: str, version: str, named: 
     registry: Any = Registry(*bundle(log.parent / "bundle"))
     with pytest.raises(ImageError, match=f"{named} is not registered; run job train"):
         registered_image(registry, problem, version=version, cache=log.parent, tool=installed("buildah", log))
+
+
+@pytest.mark.parametrize("name", ["docker", "buildah"])
+@pytest.mark.usefixtures("registered")
+def test_the_command_builds_keeps_and_pushes(name: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    installed(name, log)
+    assert (
+        cli.main(["image", "late:7", "--push", "127.0.0.1:5000/late:7", "--insecure", "--secret", "pip.conf=own.conf"])
+        == 0
+    )
+    told = capsys.readouterr().out.splitlines()
+    bill = log.parent / "data" / "images" / "ml-assets" / "late" / "7.sbom.json"
+    assert [line for line in told if line != "working"] == [
+        "ml-assets/late:7  sha256:1d",
+        f"bill of materials  {bill}",
+        f"127.0.0.1:5000/late@sha256:{'0a' if name == 'docker' else '0b'}",
+    ]
+    assert "--secret id=pip.conf,src=own.conf" in log.read_text()
+    assert cli.main(["image", "late:8"]) == 1
+    assert "late:8 is not registered" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("registered")
+def test_without_a_registry_the_command_keeps_the_image_in_a_folder(
+    log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed("buildah", log)
+    assert cli.main(["image", "late"]) == 0
+    folder = log.parent / "data" / "images" / "ml-assets" / "late" / "7"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{folder}  sha256:0c"
+    assert (folder / "index.json").exists()
 
 
 def test_the_bill_is_valid_and_names_model_data_and_libraries() -> None:
