@@ -20,19 +20,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from redis.exceptions import RedisError
+from starlette.requests import ClientDisconnect
 
 from ml_assets.deployment.api_description import described
 from ml_assets.deployment.bodies import Bodies, Fault, RefusedBody
 from ml_assets.deployment.contributions import contributions
 from ml_assets.deployment.engine import Engine, NoModelError
-from ml_assets.deployment.entities import Asked, Looked, OnlineFeatures, model_rows
+from ml_assets.deployment.entities import UNREACHABLE, Asked, Looked, OnlineFeatures, model_rows
 from ml_assets.deployment.metrics import Counted, Metrics
 from ml_assets.features.guard import HASHES_VARIABLE, Guard, RateLimit, is_local, require_hashes
 from ml_assets.features.point_in_time import FeatureError
@@ -48,7 +47,6 @@ LARGE_AT_ONCE = 4
 """Large requests at one time: what one may take of memory is bounded, and so is this many times that."""
 LATE_REQUESTS = 1_000
 """Connections and requests at one time, above which uvicorn answers 503."""
-UNREACHABLE = (OSError, sqlite3.Error, RedisError)
 JSON = "application/json"
 T = TypeVar("T")
 Answer = Callable[[bytes], Awaitable[dict[str, Any]]]
@@ -325,6 +323,10 @@ def _add_errors(app: FastAPI) -> None:
     def broken(_: Request, error: Exception) -> Response:
         return _json({"detail": f"the answer failed ({type(error).__name__}); the server's log has more"}, 500)
 
+    def gone(_: Request, error: Exception) -> Response:
+        return _json({"detail": "the connection was closed before the whole body was here"}, 400)
+
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(RefusedBody, refused)
     app.add_exception_handler(NoModelError, offline)
     app.add_exception_handler(OfflineError, offline)

@@ -6,6 +6,7 @@ An entity that the store does not know is answered as well: its features are nul
 from __future__ import annotations
 
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from ml_assets.features.online.place import OnlineSide
 from ml_assets.features.online.reader import OnlineReader, labelled_views, view_plan
+from ml_assets.features.point_in_time import FeatureError
 from ml_assets.features.push import REFRESH_SECONDS
 from ml_assets.features.reading import EVENT_TIMESTAMP
 from ml_assets.features.served import asked_types, served_types
 
+UNREACHABLE = (OSError, sqlite3.Error, RedisError)
 Rows = list[dict[str, Any]]
 Entities = Sequence[Mapping[str, Any]]
 
@@ -109,15 +114,23 @@ class OnlineFeatures:
         """Return the reader of the repository as applied."""
         with self._lock:
             if self._side is None or time.monotonic() - self._looked > REFRESH_SECONDS:
-                found = self._opened()
-                if self._side is None or found.repo != self._side.repo:
-                    self._plan(found)
+                self._look()
                 self._looked = time.monotonic()
             return self._reader
 
+    def _look(self) -> None:
+        try:
+            found = self._opened()
+            if self._side is None or found.repo != self._side.repo:
+                self._plan(found)
+        except (FeatureError, *UNREACHABLE):
+            if self._side is None:
+                raise  # else what was read before goes on
+
     def _plan(self, side: OnlineSide) -> None:
-        asked, repo = asked_types(side.repo, self.service), side.repo
+        repo = side.repo
         views = list(labelled_views(repo, self.service))
+        asked = asked_types(repo, self.service)
         keys = {name for view, label in views for name, _ in view_plan(repo.views[view.name], view, label=label).keys}
         self._views = {view.name for view, _ in views}
         self._timed = any(
