@@ -3,12 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import check_result, check_specs, data_version, nothing_asked, show
+from ml_assets.resources.evidence import CHECK, check_result, check_specs, data_version, nothing_asked, show
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
@@ -74,3 +74,65 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return predictions
+
+
+def served_predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/served_predictions`: what was answered online, day by day, by which model and how quickly."""
+    table = keys.problem(problem.name, "served_predictions")
+
+    @dg.asset(
+        key=table.split("/"),
+        description="Every logged online prediction with the features that the model saw: champion, canary, and shadow, which "
+        "answered nobody. A day on which nothing was asked has no rows.",
+        deps=[keys.problem(problem.name, "champion").split("/")],
+        group_name=keys.DEPLOYMENT,
+        owners=list(problem.owners),
+        kinds={"fastapi", "polars"},
+        tags={"stage": keys.DEPLOYMENT},
+        partitions_def=partitions_of(problem.days),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=check_specs(
+            table, "Each prediction once, an answer of the task, by a model that the registry knows."
+        ),
+    )
+    def served_predictions(
+        context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource, clock: ClockResource
+    ) -> dg.MaterializeResult:
+        from ml_assets.deployment.served_predictions import merge_log, summary_markdown
+
+        partitions = of_run_or_whole(context, problem.days)
+        known = [one.version for one in tracking.open().versions() if one.problem == problem.name]
+        merged = merge_log(
+            lake.open(),
+            table,
+            problem.name,
+            task=problem.task.plain(),
+            versions=known,
+            days=partitions,
+            now=clock.open(problem.clock).now(),
+        )
+        if merged.verdict is None:
+            return dg.MaterializeResult(metadata={"dagster/row_count": 0}, check_results=[nothing_served(table)])
+        details = {"served": dg.MetadataValue.md(summary_markdown(merged.summary)), "latency": _latency(merged.hours)}
+        return dg.MaterializeResult(
+            metadata=show(context, table, merged.manifests, partitions, details),
+            check_results=[check_result(merged.verdict, table=table)],
+            data_version=data_version(merged.manifests),
+        )
+
+    return served_predictions
+
+
+def nothing_served(table: str) -> dg.AssetCheckResult:
+    """Return the check of days on which nothing was answered online: nothing to judge, and nothing to block."""
+    description = "not applicable: on these days no prediction was answered online"
+    return dg.AssetCheckResult(check_name=CHECK, asset_key=table.split("/"), passed=True, description=description)
+
+
+def _latency(hours: Any) -> dg.MarkdownMetadataValue:
+    """Return a plot of the 95th percentile, hour by hour."""
+    from ml_assets.evaluation.plots import as_markdown, timeline_plot
+
+    values = hours["p95"].to_list()
+    plot = timeline_plot(hours["event_timestamp"].to_list(), values, metric="p95 ms", title="Latency of answers")
+    return dg.MetadataValue.md(as_markdown(plot, "95th percentile of latency by hour"))

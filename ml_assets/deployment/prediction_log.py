@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import os
 import shutil
@@ -256,6 +257,12 @@ def predicted(lake_url: str, problem: str, *, days: Collection[str] | None = Non
     """Return the logged predictions of the given days (of the moment of the answer, UTC; default all); None when there are none."""
     files = DayFiles(lake_url, f"{FOLDER}/{problem}")
     return files.scan(files.names(days))
+
+
+def log_versions(lake_url: str, problem: str, *, days: Collection[str] | None = None) -> dict[str, str]:
+    """Return a hash of the files of each day that has some (default: all days): another one when rows came late."""
+    found = DayFiles(lake_url, f"{FOLDER}/{problem}").names(days)
+    return {day: hashlib.sha256("\n".join(names).encode()).hexdigest()[:20] for day, names in found.items()}
 
 
 def as_rows(entries: Iterable[Entry]) -> pl.DataFrame:
