@@ -435,7 +435,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Merge what each stage makes of the problem."""
-        from ml_assets.deployment.assets import predictions_asset
+        from ml_assets.deployment.assets import predictions_asset, served_predictions_asset
         from ml_assets.development.assets import candidate_asset, challenger_asset
         from ml_assets.evaluation.assets import evaluation_asset
         from ml_assets.features.assets import training_set_asset
@@ -461,6 +461,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
                 champion_asset(self),
                 model_card_asset(self),
                 predictions_asset(self),
+                served_predictions_asset(self),
                 *watched,
             ],
             asset_checks=[rebuilds_check(self)],
