@@ -483,9 +483,9 @@ def make_challenger(script: Script, challenge: Challenge) -> None:
 
 def evaluate(script: Script, challenge: Challenge) -> None:
     """Examine the challenger on the test split: report, explanation, page, gates."""
-    from ml_assets.evaluation.challenge import examine, left_out
+    from ml_assets.evaluation.challenge import examine, judge, left_out
     from ml_assets.evaluation.explanation import explain
-    from ml_assets.evaluation.gates import Limits, gates
+    from ml_assets.evaluation.gates import Limits, PromotionPolicy
     from ml_assets.evaluation.page import write_page
     from ml_assets.evaluation.shown import short
 
@@ -499,10 +499,8 @@ def evaluate(script: Script, challenge: Challenge) -> None:
         unlabelled=left_out(observed, challenge.frame, as_known_at=places.now),
     )
     limits = Limits(at_least=success["at_least"], beats_baseline_by=success["beats_baseline_by"])
-    verdicts, explained = (
-        gates(found.report, declared.metric, limits),
-        explain(found, challenge.frame, key=declared.key),
-    )
+    verdicts = judge(found, challenge.frame, limits=limits, policy=PromotionPolicy(), key=declared.key)
+    explained = explain(found, challenge.frame, key=declared.key)
     told = {"report": found.report.to_json(), "threshold": found.report.threshold, **explained.told()}
     challenge.experiment.write("evaluation_report", told)
     folder, said = places.data / "reports" / declared.name, {"question": declared.problem["question"]}

@@ -13,7 +13,10 @@ from ml_assets.development.challenger import Challenger
 from ml_assets.development.lifecycle import Plan
 from ml_assets.development.model_files import Model
 from ml_assets.development.training import CandidateResult
+from ml_assets.evaluation.behaviour import behaviour_gate
 from ml_assets.evaluation.fairness import Incumbent
+from ml_assets.evaluation.gates import Gate, Limits, PromotionPolicy, calibration_gate, gates, slices_gate
+from ml_assets.evaluation.leaks import leak_gate
 from ml_assets.evaluation.metrics import Answered, EvaluationError, answered
 from ml_assets.evaluation.report import EvaluationReport, make_report
 from ml_assets.evaluation.rivals import champion_rival, simple_rival
@@ -149,6 +152,32 @@ def left_out(
         counts[f"in {split} with no outcome ever"] = found["never"]
         counts[f"in {split} with an outcome not known yet"] = found["not yet"]
     return counts
+
+
+def judge(
+    found: Examination,
+    training_set: pl.DataFrame,
+    *,
+    limits: Limits,
+    policy: PromotionPolicy,
+    slices: Sequence[str] = (),
+    key: Sequence[str] = (),
+) -> list[Gate]:
+    """Return the verdict of every gate that applies to the task or is declared.
+
+    `slices` are the declared columns, `key` tells observations apart.
+    """
+    plan = found.subject.plan
+    task, metric = plan.task, plan.metric
+    verdicts = gates(found.report, metric, limits, baseline=task.supervised)
+    if policy.worst_slice is not None:
+        verdicts.append(slices_gate(found.report, metric, slices, policy.worst_slice))
+    if task.output.startswith("probab"):
+        verdicts.append(calibration_gate(found.test, policy.most_calibration_error, seed=plan.seed))
+    verdicts.append(leak_gate(training_set, plan, key=key, most=policy.most_of_one_column))
+    if policy.behaves:
+        verdicts.append(behaviour_gate(found.model, found.test.frame, task, policy, seed=plan.seed))
+    return verdicts
 
 
 def _of(training_set: pl.DataFrame, split: str) -> pl.DataFrame:

@@ -143,6 +143,15 @@ def budget_gate(milliseconds: float, megabytes: float, policy: PromotionPolicy) 
     return Gate("budget", not over, f"one row takes {words[0]}; the bundle has {words[1]}")
 
 
+def gates_table(verdicts: Sequence[Gate]) -> str:
+    """Return the verdicts as a Markdown table."""
+    rows = [
+        f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.reason.replace('|', '/')} |"
+        for gate in verdicts
+    ]
+    return "\n".join(["| gate | verdict | why |", "|---|---|---|", *rows])
+
+
 def _reaches(metric: Metric, value: float | None, limits: Limits) -> Gate:
     asked = "at least" if limits.at_least is not None else "at most"
     if limits.target is None:

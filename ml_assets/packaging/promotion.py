@@ -10,7 +10,7 @@ import polars as pl
 
 from ml_assets.evaluation.comparison import Part, compare, table
 from ml_assets.evaluation.fairness import overlap, unfair, unseen
-from ml_assets.evaluation.gates import Gate, PromotionPolicy
+from ml_assets.evaluation.gates import Gate, PromotionPolicy, gates_table
 from ml_assets.evaluation.metrics import Answered, answered
 from ml_assets.packaging.bundle import Bundle
 from ml_assets.packaging.champion import Champion
@@ -37,8 +37,8 @@ class Decision:
 
     def table(self) -> str:
         """Return gates and comparison as Markdown, for people."""
-        lines = [f"- {'passed' if gate.passed else '**failed**'} {gate.name}: {gate.reason}" for gate in self.gates]
-        return "\n".join(lines) + (f"\n\n{table(self.comparison)}" if self.comparison else "")
+        parts = [gates_table(self.gates)] if self.gates else []
+        return "\n\n".join([*parts, *([table(self.comparison)] if self.comparison else [])])
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def test_a_failing_gate_is_red_and_blocks(tmp_path: Path) -> None:
 
 
 def test_a_clustering_has_no_gate_of_a_baseline() -> None:
-    for kind, names in (("binary", {"success_threshold", "beats_baseline"}), ("clustering", {"success_threshold"})):
+    shared = {"success_threshold", "no_leak"}
+    for kind, names in (("binary", shared | {"beats_baseline", "calibration"}), ("clustering", shared)):
         specs = evaluation_asset(declared(kind)).check_specs
         assert {one.name for one in specs} == names
         assert all(one.blocking for one in specs)

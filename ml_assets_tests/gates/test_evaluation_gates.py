@@ -29,9 +29,11 @@ def developed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = Lake(str(folder / "lake"))
     written = [lake.write(keys.problem("sample", part), frame, written_at=problems.MADE_AT) for part in TABLES]
     experiment = Experiment(folder / "models", "sample", written[0].version)
+    tracking = TrackingResource(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts")).open()
+    run_id = tracking.log_candidate("sample", subject.challenger.result, tags={}, metric="rmse")
     for result in subject.results:
-        experiment.write(f"candidates/{result.name}", result.to_dict() | {"mlflow_run_id": "r"})
-    experiment.write("challenger", subject.challenger.to_dict() | {"reason": subject.reason, "mlflow_run_id": "r"})
+        experiment.write(f"candidates/{result.name}", result.to_dict() | {"mlflow_run_id": run_id})
+    experiment.write("challenger", subject.challenger.to_dict() | {"reason": subject.reason, "mlflow_run_id": run_id})
     return folder
 
 
