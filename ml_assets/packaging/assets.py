@@ -69,17 +69,19 @@ def write_bundle(problem: "MlProblem", training_set: Any, experiment: Any) -> tu
     """
     import polars as pl
 
-    from ml_assets.packaging.bundle import build_bundle, bundle_name
+    from ml_assets.packaging.bundle import PARITY_ROWS, build_bundle, bundle_name
 
     schema, challenger = training_set.collect_schema(), challenger_of(experiment)
     result, winner, threshold = challenger.result, challenger.result.name, challenger.threshold
     features = features_of(problem, schema.names())
+    every = max(1, training_set.select(pl.len()).collect().item() // PARITY_ROWS)
     built = build_bundle(
         experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
         result=result,
         problem=problem.name,
         features={name: str(schema[name]) for name in features},
         example_rows=training_set.filter(pl.col("split") == "test").head(EXAMPLES).select(features).collect(),
+        parity_rows=training_set.select(features).gather_every(every).head(PARITY_ROWS).collect(),
         model_version=f"{winner}@{experiment.data_hash[:8]}",
         data_hash=experiment.data_hash,
         code_version=code_version_of_models(),

@@ -157,11 +157,9 @@ def build_bundle(
         },
     }
     needed = [name for one in made.outside for name in FORMATS[one["format"]].requirements]
-    files |= made.files
+    files |= {**made.files, **_served_by()}
     files[BUNDLE] = _json(told)
     files[REQUIREMENTS] = "".join(f"{line}\n" for line in pinned((*SERVING, *needed, *requirements))).encode()
-    files[DOCKERFILE] = container.dockerfile().encode()
-    files[INFERENCE] = Path(inference.__file__).read_bytes()
     files[EXAMPLE] = _json(_example(model, example_rows, task, threshold, model_version))
     files[MANIFEST] = _json({"version": VERSION, "files": _listed(files)})
     return _written(Path(folder), files)
@@ -197,7 +195,14 @@ def _with_gaps(rows: pl.DataFrame) -> pl.DataFrame:
 
 def bundle_name(sha256: Mapping[str, str], code_version: str, threshold: float) -> str:
     """Return a folder name for what decides a bundle: bundles never change, so another one gets another name."""
-    return hashlib.sha256(json.dumps([sorted(sha256.items()), code_version, threshold]).encode()).hexdigest()[:16]
+    code = model_files.hashes({**_served_by(), "graph.py": Path(graph.__file__).read_bytes()})
+    told = [sorted(sha256.items()), code_version, threshold, VERSION, sorted(code.items()), pinned(SERVING)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def _served_by() -> dict[str, bytes]:
+    """Return the files that are the same in every bundle."""
+    return {DOCKERFILE: container.dockerfile().encode(), INFERENCE: Path(inference.__file__).read_bytes()}
 
 
 def verify(folder: Path, digest: str) -> BundleManifest:
