@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import (
     backfill,
+    batch_scoring,
     definitions,
     feature_store,
     feature_store_curve,
@@ -29,6 +30,7 @@ from benchmarks import (
     quality,
     quality_pass,
     results,
+    serving,
     step_overhead,
     training_set,
 )
@@ -55,6 +57,12 @@ BENCHES: Mapping[str, Callable[[Options], AbstractContextManager[Bench]]] = {
     "ingest_memory": ingest_memory.bench,
     "backfill": backfill.bench,
     "quality_pass": quality_pass.bench,
+    "batch_scoring": batch_scoring.bench,
+    "serving_one_row": serving.handler,
+    "serving_forest": serving.forest,
+    "serving_xgboost_100": serving.xgboost,
+    "serving_mlflow": serving.mlflow,
+    "serving_load": serving.load,
 }
 
 
