@@ -98,14 +98,16 @@ class Guard:
         if known:
             return None
         if self._hashes:
-            return JSONResponse({"detail": f"give a valid API key in the header {KEY_HEADER}"}, 401)
+            return JSONResponse(
+                {"detail": f"give a valid API key in the header {KEY_HEADER}, or as a bearer token"}, 401
+            )
         if is_local(host) and Request(scope).url.hostname in LOCAL_NAMES:
             return None  # the name too: a browser can be made to believe that this machine is somebody's site
         return JSONResponse({"detail": f"without API keys only this machine is served; set {HASHES_VARIABLE}"}, 403)
 
     def _known(self, headers: Headers) -> str:
         """Return the hash of the caller's key, or nothing when it is none of those let in."""
-        given = hashlib.sha256(headers.get(KEY_HEADER, "").encode()).hexdigest()
+        given = hashlib.sha256(_key(headers).encode()).hexdigest()
         found = sum(hmac.compare_digest(given, known) for known in self._hashes)  # all of them, in constant time
         return given if found else ""
 
@@ -139,6 +141,12 @@ class Guard:
 
     def _limit(self) -> str:
         return f"the body is larger than {self._most} bytes; send it in several requests"
+
+
+def _key(headers: Headers) -> str:
+    """Return the key that was sent: in its own header, or as a bearer's token, which is how Prometheus can send one."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return headers.get(KEY_HEADER) or (token if kind.lower() == "bearer" else "")
 
 
 def require_hashes(values: Collection[str]) -> tuple[str, ...]:

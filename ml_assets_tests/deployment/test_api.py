@@ -294,6 +294,13 @@ def test_only_who_has_a_key_is_let_in(engine: SmallEngine) -> None:
         assert asking.get("/metrics", headers=headers).status_code == 401
         assert asking.get("/openapi.json", headers=headers).status_code == 401
     assert asking.post("/predict", json={"rows": [ROW]}, headers={"x-api-key": "secret"}).status_code == 200
+    for headers, status in {
+        "Bearer secret": 200,
+        "bearer secret": 200,
+        "Bearer other": 401,
+        "Basic secret": 401,
+    }.items():
+        assert asking.get("/metrics", headers={"authorization": headers}).status_code == status
     assert asking.get("/ready").status_code == 200
     with pytest.raises(FeatureError, match="64 lower-case hex digits"):
         create_app(engine, api_keys=["secret"])  # type: ignore[arg-type]
