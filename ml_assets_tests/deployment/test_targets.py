@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 import yaml
 
 from ml_assets.deployment.targets import kubernetes
-from ml_assets.deployment.targets.command import TARGETS, deploy
+from ml_assets.deployment.targets.command import TARGETS, deploy, registered
 from ml_assets.deployment.targets.plan import Copy, DeployError, Plan, Release, Run, Write, carry_out
 from ml_assets.deployment.targets.settings import SettingError, Settings, outside_name
+from ml_assets.development.tracking import ChampionRef
+from ml_assets.packaging.bundle import BundleError
 from ml_assets.packaging.container import PORT
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +119,42 @@ def test_batch_makes_yesterdays_partition_each_morning(release: Release, tmp_pat
     job, schedule = commands(TARGETS["batch"](release, settings(tmp_path, image=IMAGE, **GOOGLE)))
     assert "dagster asset materialize --module-name ml_assets.definitions" in job and f"--image={IMAGE}" in job
     assert "flight-delay-predictions:run" in schedule
+
+
+# -- the registry ------------------------------------------------------------------------------------------------------
+
+
+class Registry:
+    """A registry with one version, which is the champion."""
+
+    def __init__(self, folder: Path, tags: dict[str, str]) -> None:
+        self._found = ChampionRef("flight_delay", "3", "run", str(folder), tags)
+
+    def champion(self, problem: str) -> ChampionRef | None:
+        return self._found if problem == "flight_delay" else None
+
+    def version(self, _: str, version: str) -> ChampionRef | None:
+        return self._found if version == "3" else None
+
+    def bundle_folder(self, ref: ChampionRef, _: Path) -> Path:
+        return Path(ref.source)
+
+
+def test_what_is_deployed_is_the_champion_or_the_version_that_was_named(release: Release, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b'{"files": {}}').hexdigest()
+    (release.folder / "manifest.json").write_text('{"files": {}}')
+    (release.folder / "requirements.txt").unlink()
+    registry: Any = Registry(release.folder, {"bundle_digest": digest, "data_hash": "d"})
+    for version in ("", "3"):
+        found = registered(registry, "flight_delay", version=version, cache=tmp_path)
+        assert found == Release("flight_delay", "3", release.folder, digest, "d")
+    with pytest.raises(DeployError, match="flight_delay has no version 9 with a bundle"):
+        registered(registry, "flight_delay", version="9", cache=tmp_path)
+    with pytest.raises(DeployError, match="other has no champion"):
+        registered(registry, "other", cache=tmp_path)
+    (release.folder / "manifest.json").write_text('{"files":  {}}')
+    with pytest.raises(BundleError, match="refused"):
+        registered(registry, "flight_delay", cache=tmp_path)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
