@@ -18,10 +18,11 @@ import numpy as np
 from ml_assets.deployment.attempt import Attempt
 from ml_assets.development.tracking import CHALLENGER, CHAMPION
 from ml_assets.packaging.bundle import Bundle, load_bundle
-from ml_assets.packaging.champion import BUNDLE_DIGEST
+from ml_assets.packaging.history import BUNDLE_DIGEST, HistoryError, settle
 
 if TYPE_CHECKING:
     from ml_assets.development.tracking import ChampionRef, Tracking
+    from ml_assets.lake import Store
 
 SIZES = (1, 10, 100, 1_000, 10_000)
 MEASURED_FOR = 0.4  # seconds at most, about, for both ways together
@@ -158,8 +159,11 @@ def crossing(seconds: Mapping[int, tuple[float, float]]) -> int | None:
     return before + max(1, round((after - before) * ahead / (ahead + behind)))
 
 
-def registered(tracking: Tracking, problem: str, *, cache: Path) -> Callable[[], Offices]:
+def registered(tracking: Tracking, problem: str, *, cache: Path, store: Store | None = None) -> Callable[[], Offices]:
     """Return what looks at the registry's aliases; a bundle that lies elsewhere is copied to `cache`.
+
+    With the lake's `store` the log of promotions counts: aliases that a dying process left behind are put right first. While the lake
+    is away the aliases count as they are.
 
     It raises whatever MLflow raises when the registry is down, and `RefusedBundleError` for a champion without a digest. A challenger
     whose bundle cannot be had counts as none.
@@ -175,6 +179,11 @@ def registered(tracking: Tracking, problem: str, *, cache: Path) -> Callable[[],
         return Appointed(found.version, tracking.bundle_folder(found, cache), found.tags[BUNDLE_DIGEST])
 
     def look() -> Offices:
+        if store is not None:
+            with Attempt() as settling:
+                settle(tracking, store, problem)
+            if isinstance(settling.error, HistoryError):
+                raise settling.error
         champion, challenger = (tracking.champion(problem, alias=alias) for alias in (CHAMPION, CHALLENGER))
         if champion and challenger and champion.version == challenger.version:
             challenger = None

@@ -39,7 +39,7 @@ def engine_of(
     now, policy = clock.open(problem.clock).now, problem.serving.plain()
     log = PredictionLog(lake.url, problem.name, data / "serving" / problem.name, clock=now, durable=policy.durable)
     return Engine(
-        registered(tracking.open(), problem.name, cache=data / "bundles"),
+        registered(tracking.open(), problem.name, cache=data / "bundles", store=lake.open().store),
         problem=problem.name,
         lake_url=lake.url,
         clock=now,

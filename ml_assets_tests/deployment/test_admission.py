@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_assets.deployment import admission
 from ml_assets.deployment.admission import (
     MEASURED_FOR,
     SIZES,
@@ -33,7 +34,9 @@ from ml_assets.deployment.engine import Engine
 from ml_assets.development import model_files
 from ml_assets.development.tracking import ChampionRef, Tracking
 from ml_assets.development.training import CandidateResult
+from ml_assets.lake import Store
 from ml_assets.packaging.bundle import BundleError, build_bundle
+from ml_assets.packaging.history import HistoryError
 from ml_assets_tests.development.samples import TASKS, features_of, model_of, sample
 
 NOW = datetime(2013, 11, 3, 12, tzinfo=UTC)
@@ -200,6 +203,31 @@ def test_the_aliases_are_the_offices(tmp_path: Path) -> None:
     with pytest.raises(RefusedBundleError, match="version 7 of 'late' has no tag 'bundle_digest'"):
         looked(tmp_path, champion=ref("7", other="x"))
     assert looked(tmp_path, champion=ref("7"), challenger=ref("8", other="x")) == Offices(seven)
+
+
+def test_the_log_of_promotions_counts_and_a_lake_that_is_away_does_not_stand_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking: Any = Aliases(champion=ref("7"))
+    look = registered(tracking, "late", cache=tmp_path, store=Store(str(tmp_path)))
+
+    def settled(*_: Any) -> None:
+        tracking.versions["champion"] = ref("8")
+
+    monkeypatch.setattr(admission, "settle", settled)
+    assert look().champion == Appointed("8", Path("bundles/8"), "d8")
+    monkeypatch.setattr(admission, "settle", _failing(ConnectionError("away")))
+    assert look().champion is not None
+    monkeypatch.setattr(admission, "settle", _failing(HistoryError("the log names a version that is not there")))
+    with pytest.raises(HistoryError):
+        look()
+
+
+def _failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
 
 
 # -- all of it ---------------------------------------------------------------------------------------------------------
