@@ -16,8 +16,8 @@ from ml_assets.lake import PreconditionFailed, Store
 
 FOLDER = "_approvals"
 MOST_TRIES = 100
-TIMES = frozenset({"made_at"})
-"""Fields of a report that say when it was made: measured again, the same is the same."""
+TIMES = frozenset({"made_at", "seconds"})
+"""Fields of a report that say when it was made, and how long that took: measured again, the same is the same."""
 
 
 class ApprovalError(ValueError):
@@ -61,9 +61,13 @@ class Approval:
 
 
 def evaluation_hash(report: str, gates: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Return the SHA-256 of an evaluation: its report (the JSON text of `EvaluationReport`) without the time, and its gates."""
-    told = {name: value for name, value in json.loads(report).items() if name not in TIMES}
-    text = json.dumps({"report": told, "gates": [dict(gate) for gate in gates]}, sort_keys=True, allow_nan=False)
+    """Return the SHA-256 of an evaluation: its report (the JSON text of `EvaluationReport`) and which gates it passed.
+
+    What differs when the same is measured again does not count: the time, and the milliseconds in a gate's reason.
+    """
+    told = _timeless(json.loads(report))
+    passed = {gate["name"]: gate["passed"] for gate in gates}
+    text = json.dumps({"report": told, "gates": passed}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -101,3 +105,9 @@ def approved(store: Store, problem: str, version: str, evidence: Evidence) -> tu
         f"the approval by {last.who} on {last.when:%Y-%m-%d} is void: {' and '.join(changed)} changed since; "
         f"look again, then ml-assets approve {name} --by NAME --why TEXT"
     )
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _timeless(item) for name, item in value.items() if name not in TIMES}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value

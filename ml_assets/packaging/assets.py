@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 EXAMPLES = 5
+BUNDLE_GATES = {
+    "parity": "What the bundle answers online is what the trained model answers.",
+    "budget": "One answer takes, and the bundle has, no more than is declared.",
+}
 LATEST = 20  # promotions that the web UI shows
 EVALUATION, DECISION = "evaluation.json", "decision.json"
 """Files of a challenger's run: what its evaluation told, and what became of it when it last stood for office."""
@@ -42,11 +46,18 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         owners=list(problem.owners),
         kinds={"python"},
         tags={"stage": keys.PACKAGING},
+        check_specs=[
+            dg.AssetCheckSpec(
+                name, asset=keys.problem(problem.name, "bundle").split("/"), blocking=True, description=text
+            )
+            for name, text in BUNDLE_GATES.items()
+        ],
     )
     def bundle(lake: LakeResource, models: FilesResource, tracking: TrackingResource) -> dg.MaterializeResult:
         training_set, experiment = training_set_of(problem, lake), open_experiment(problem, lake, models)
         winner, built = write_bundle(problem, training_set, experiment)
-        version = register_challenger(problem, training_set.collect(), experiment, built, tracking)
+        gates = _bundle_gates(problem, training_set, experiment, built)
+        version = register_challenger(problem, training_set.collect(), experiment, built, tracking, gates=gates)
         experiment.write("bundle", experiment.read("bundle") | {"version": version})
         return dg.MaterializeResult(
             metadata={
@@ -56,6 +67,9 @@ def bundle_asset(problem: "MlProblem") -> dg.AssetsDefinition:
                 "folder": file(built.folder),
                 "files": dg.MetadataValue.md(_files_table(built)),
             },
+            check_results=[
+                dg.AssetCheckResult(check_name=gate.name, passed=gate.passed, description=gate.reason) for gate in gates
+            ],
             data_version=dg.DataVersion(built.digest[:20]),
         )
 
@@ -69,19 +83,18 @@ def write_bundle(problem: "MlProblem", training_set: Any, experiment: Any) -> tu
     """
     import polars as pl
 
-    from ml_assets.packaging.bundle import PARITY_ROWS, build_bundle, bundle_name
+    from ml_assets.packaging.bundle import build_bundle, bundle_name
 
     schema, challenger = training_set.collect_schema(), challenger_of(experiment)
     result, winner, threshold = challenger.result, challenger.result.name, challenger.threshold
     features = features_of(problem, schema.names())
-    every = max(1, training_set.select(pl.len()).collect().item() // PARITY_ROWS)
     built = build_bundle(
         experiment.folder("bundles") / bundle_name(result.sha256, code_version_of_models(), threshold),
         result=result,
         problem=problem.name,
         features={name: str(schema[name]) for name in features},
         example_rows=training_set.filter(pl.col("split") == "test").head(EXAMPLES).select(features).collect(),
-        parity_rows=training_set.select(features).gather_every(every).head(PARITY_ROWS).collect(),
+        parity_rows=_parity_rows(training_set, features),
         model_version=f"{winner}@{experiment.data_hash[:8]}",
         data_hash=experiment.data_hash,
         code_version=code_version_of_models(),
@@ -90,6 +103,26 @@ def write_bundle(problem: "MlProblem", training_set: Any, experiment: Any) -> tu
     )
     experiment.write("bundle", {"digest": built.digest, "folder": built.folder, "winner": winner})
     return winner, built
+
+
+def _parity_rows(training_set: Any, features: Any) -> Any:
+    """Return the features of rows from all over the training set, on which bundle and model are compared."""
+    import polars as pl
+
+    from ml_assets.packaging.bundle import PARITY_ROWS
+
+    every = max(1, training_set.select(pl.len()).collect().item() // PARITY_ROWS)
+    return training_set.select(features).gather_every(every).head(PARITY_ROWS).collect()
+
+
+def _bundle_gates(problem: "MlProblem", training_set: Any, experiment: Any, built: Any) -> Any:
+    """Return the verdicts of the gates on the packed model."""
+    from ml_assets.packaging.budget import bundle_gates
+    from ml_assets.packaging.bundle import load_bundle
+
+    bundle, trained = load_bundle(Path(built.folder), digest=built.digest), challenger_of(experiment).result.load()
+    rows = _parity_rows(training_set, list(bundle.features))
+    return bundle_gates(bundle, built, trained, rows, problem.promotion.plain())
 
 
 def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
@@ -135,9 +168,12 @@ def champion_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
 
 def register_challenger(
-    problem: "MlProblem", frame: Any, experiment: Any, built: Any, tracking: TrackingResource
+    problem: "MlProblem", frame: Any, experiment: Any, built: Any, tracking: TrackingResource, *, gates: Any = ()
 ) -> str:
-    """Register the experiment's bundle as the version that the alias `challenger` names, with its evaluation; return it."""
+    """Register the experiment's bundle as the version that the alias `challenger` names, and return the version.
+
+    Its evaluation is kept with its run: report, explanation, and the verdicts of all gates so far (`gates` are the bundle's).
+    """
     from ml_assets.packaging.champion import tags_of
     from ml_assets.packaging.office import register
     from ml_assets.packaging.promotion import boundaries
@@ -159,7 +195,9 @@ def register_challenger(
         tags=told | _origin(registry, run_id),
     )
     ref = registry.version(problem.name, version)
-    registry.log_text(ref.run_id, EVALUATION, json.dumps(experiment.read("evaluation_report"), sort_keys=True))
+    evaluation = experiment.read("evaluation_report")
+    verdicts = [*evaluation.get("gates", ()), *(asdict(gate) for gate in gates)]
+    registry.log_text(ref.run_id, EVALUATION, json.dumps(evaluation | {"gates": verdicts}, sort_keys=True))
     return version
 
 
