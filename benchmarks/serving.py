@@ -144,7 +144,7 @@ def load(options: Options) -> Iterator[Bench]:
             ),
             rounds=1,
             warm_up=False,
-            notes=f"{NOTES}\nEach request has its moment, whether the last is answered or not, and its time counts from that. Times are p50.",
+            notes=f"{NOTES}\nEach request has its moment, whether the last is answered or not; its time counts from that. Times are p50.",
         )
 
 

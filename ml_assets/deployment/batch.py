@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +17,8 @@ from ml_assets.packaging.champion import Champion
 from ml_assets.preparation.observations import without_outcome
 from ml_assets.preparation.writing import PARTITION, Written, together, write_checked
 
-MOST_ROWS = 250_000
-"""Rows scored and written at a time, whole days unless one has more: tens of MB, and a run over a year is a few portions."""
+MOST_ROWS = 100_000
+"""Rows scored at a time, in whole days: tens of MB, and a run over a year of the flights is four portions."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class _Part:
     score: float | None  # the sum
 
 
+@dataclass(frozen=True)
+class _Job:
+    lake: Lake
+    scoring: Scoring
+    champion: Champion
+    there: Mapping[str, Live]
+    now: datetime
+
+
 def score_table(
     lake: Lake,
     scoring: Scoring,
@@ -64,20 +74,25 @@ def score_table(
 ) -> Scored:
     """Score the observations of `partitions` (None: a table without days) and write them with their verdicts.
 
-    Rows, order, versions and verdicts are those of one write of everything: a row's answer depends on that row alone, and each
-    partition is judged by itself. `tell` hears of each portion. Raises `MissingPartitionError` without observations.
+    Rows, order, versions and verdicts are those of one write of everything: a day's answers depend on that day alone, and it is
+    judged by itself. Days of up to `most_rows` rows are in memory together, and once more while they are written beside the
+    next. `tell` hears of each portion. Raises `MissingPartitionError` without observations.
     """
     there = lake.live(scoring.observed, partitions)
     asked = {day: item for day, item in there.items() if item.rows or not scoring.may_be_empty}
-    parts: list[_Part] = []
-    for names in portions(asked, most_rows):
-        # Days without observations, whose predictions are emptied, come with the first portion.
-        also = [] if parts or partitions is None else [name for name in partitions if name not in asked]
-        portion = None if partitions is None else names + also
-        made = _scored(lake, scoring, champion, {name: asked[name] for name in names}, portion, now, there)
-        parts.append(made)
-        tell(f"{sum(part.rows for part in parts)} of {sum(item.rows for item in asked.values())} rows are scored")
-    return _whole(parts)
+    # Days without observations, whose predictions are emptied, come with the first portion.
+    rest = [name for name in partitions or () if name not in asked]
+    job = _Job(lake, scoring, champion, there, now)
+    with ThreadPoolExecutor(1) as writer:
+        parts: list[Future[_Part]] = []
+        for names in portions(asked, most_rows):
+            days = None if partitions is None else names + ([] if parts else rest)
+            frame = _answered(job, {name: asked[name] for name in names}, days)
+            if parts:
+                parts[-1].result()  # one portion is written at a time, while the next is scored
+            parts.append(writer.submit(_written, job, frame, days))
+            tell(f"scored {sum(asked[name].rows for name in names)} rows, {_span(names)}")
+    return _whole([part.result() for part in parts])
 
 
 def portions(live: Mapping[str, Live], most_rows: int) -> list[list[str]]:
@@ -93,38 +108,31 @@ def portions(live: Mapping[str, Live], most_rows: int) -> list[list[str]]:
     return found
 
 
-def _scored(
-    lake: Lake,
-    scoring: Scoring,
-    champion: Champion,
-    live: Mapping[str, Live],
-    partitions: Sequence[str] | None,
-    now: datetime,
-    there: Mapping[str, Live],
-) -> _Part:
-    by_day = None if partitions is None else PARTITION
-    observations = lake.scan(scoring.observed, partitions, live=live, partition_column=by_day)
-    frame = _answered(observations.collect(), scoring, champion)
+def _answered(job: _Job, live: Mapping[str, Live], days: Sequence[str] | None) -> pl.DataFrame:
+    """Answer day by day: ONNX Runtime adds up trees in another order in small batches, and a day must not depend on its neighbours."""
+    scoring, champion = job.scoring, job.champion
+    by_day = PARTITION if days and len(days) > 1 else None
+    observations = job.lake.scan(scoring.observed, days, live=live, partition_column=by_day).collect()
+    frame = scoring.with_features(observations.select(without_outcome(observations.columns)))
+    how: dict[str, Any] = {"version": champion.version, "fitted_until": champion.fitted_until, "keep": scoring.keep}
+    apart = frame.partition_by(PARTITION, maintain_order=True) if by_day else [frame]
+    return pl.concat([score(day, champion.bundle, **how) for day in apart or [frame]], rechunk=False)
+
+
+def _written(job: _Job, frame: pl.DataFrame, days: Sequence[str] | None) -> _Part:
+    scoring, champion = job.scoring, job.champion
     written = write_checked(
-        lake,
+        job.lake,
         scoring.table,
         frame,
         predictions_suite(scoring.table, key=scoring.key, task=champion.bundle.task),
-        now=now,
-        partitions=partitions,
+        now=job.now,
+        partitions=days,
         may_be_empty=scoring.may_be_empty,
-        inputs=lambda day: {**_made_from(scoring.observed, there, day), "champion": champion.version},
+        inputs=lambda day: {**_made_from(scoring.observed, job.there, day), "champion": champion.version},
     )
     score_sum = float(frame["score"].sum()) if "score" in frame.columns else None
     return _Part(written, frame.height, int(frame[IN_SAMPLE].sum()), score_sum)
-
-
-def _answered(observations: pl.DataFrame, scoring: Scoring, champion: Champion) -> pl.DataFrame:
-    """Answer day by day: ONNX Runtime adds up trees in another order in small batches, and a day must not depend on its neighbours."""
-    frame = scoring.with_features(observations.select(without_outcome(observations.columns)))
-    days = frame.partition_by(PARTITION, maintain_order=True) if PARTITION in frame.columns else [frame]
-    how: dict[str, Any] = {"version": champion.version, "fitted_until": champion.fitted_until, "keep": scoring.keep}
-    return pl.concat(score(day, champion.bundle, **how) for day in days or [frame])
 
 
 def _made_from(observed: str, there: Mapping[str, Live], day: str) -> dict[str, str]:
@@ -134,8 +142,11 @@ def _made_from(observed: str, there: Mapping[str, Live], day: str) -> dict[str, 
     return {observed if day == WHOLE else f"{observed}/{day}": there[day].version}
 
 
-def _whole(parts: Iterable[_Part]) -> Scored:
-    made = list(parts)
-    rows, sums = sum(part.rows for part in made), [part.score for part in made if part.score is not None]
-    written = made[0].written if len(made) == 1 else together([part.written for part in made])
-    return Scored(written, sum(part.in_sample for part in made), sum(sums) / rows if sums and rows else None)
+def _span(names: Sequence[str]) -> str:
+    return f"{names[0]} to {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _whole(parts: Sequence[_Part]) -> Scored:
+    rows, sums = sum(part.rows for part in parts), [part.score for part in parts if part.score is not None]
+    written = parts[0].written if len(parts) == 1 else together([part.written for part in parts])
+    return Scored(written, sum(part.in_sample for part in parts), sum(sums) / rows if sums and rows else None)

@@ -51,16 +51,18 @@ def write_checked(
     """Evaluate `suite` on `frame` and write it with the verdict.
 
     With `partitions`, `frame` has the String column `_partition`; rows of other partitions are left out, and each partition is
-    judged and written by itself. Rows of no partition make the verdict red. A partition that had rows and has none any more is
-    emptied, which is red unless it `may_be_empty`. A red partition is written too, so that a person can look at it, but readers
-    refuse it. `besides` are verdicts about the table as such, such as its schema: stored with every partition, after the
-    suite's, and refused to readers when red. `inputs` are of all partitions, or a function from a partition to its own.
-    `unchanged` are partitions that need not be written: their stored verdicts count as if they had been.
+    judged and written by itself. Without the column all rows are those of the one partition. Rows of no partition make the verdict
+    red. A partition that had rows and has none any more is emptied, which is red unless it `may_be_empty`. A red partition is
+    written too, so that a person can look at it, but readers refuse it. `besides` are verdicts about the table as such, such as its
+    schema: stored with every partition, after the suite's, and refused to readers when red. `inputs` are of all partitions, or a
+    function from a partition to its own. `unchanged` are partitions that need not be written: their stored verdicts count as if they
+    had been.
     """
     how: dict[str, Any] = {"written_at": now, "inputs": inputs, "code_version": code_version}
-    if partitions is None:
-        verdict, manifest = _write_one(lake, table, frame, suite, None, how, besides)
-        return Written({WHOLE: manifest}, verdict, {WHOLE: verdict})
+    if partitions is None or (len(partitions) == 1 and PARTITION not in frame.columns):
+        name = partitions[0] if partitions else None
+        verdict, manifest = _write_one(lake, table, frame, suite, name, how, besides)
+        return Written({name or WHOLE: manifest}, verdict, {name or WHOLE: verdict})
     wanted = frame.filter(pl.col(PARTITION).is_in(list(partitions)) | pl.col(PARTITION).is_null())
     verdicts = evaluate(wanted.lazy(), suite, by=PARTITION)
     if HOMELESS in verdicts:
