@@ -18,6 +18,7 @@ from ml_assets.deployment.targets.command import TARGETS, deploy, registered
 from ml_assets.deployment.targets.plan import Copy, DeployError, Plan, Release, Run, Write, carry_out
 from ml_assets.deployment.targets.settings import SettingError, Settings, outside_name
 from ml_assets.development.tracking import ChampionRef
+from ml_assets.packaging import inference
 from ml_assets.packaging.bundle import BundleError
 from ml_assets.packaging.container import PORT
 
@@ -365,6 +366,16 @@ def test_a_pod_may_do_no_more_than_answer(release: Release, tmp_path: Path) -> N
         "capabilities": {"drop": ["ALL"]},
     }
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+
+
+def test_an_image_of_another_bundle_would_not_start(release: Release, tmp_path: Path) -> None:
+    """Both start `inference.py`, which compares the digest that the registry has with the bytes in the image."""
+    pod = by_kind(release, tmp_path, "a bundle")["Deployment"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["env"] == [{"name": inference.DIGEST_VARIABLE, "value": release.digest}]
+    plan = TARGETS["container"](release, settings(tmp_path, image=IMAGE))
+    (file,) = [step for step in plan.steps if isinstance(step, Write)]
+    model = yaml.safe_load(file.content)["services"]["model"]
+    assert model["environment"] == {inference.DIGEST_VARIABLE: release.digest}
 
 
 def test_a_bundle_reaches_nothing_but_dns(release: Release, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from ml_assets.deployment.targets.plan import OWN_COMMAND, Plan, Release, Run, Step, Write
 from ml_assets.deployment.targets.settings import IMAGE, UNTAGGED, SettingError, Settings, outside_name
-from ml_assets.packaging.container import PORT
+from ml_assets.packaging.container import DIGEST_VARIABLE, PORT
 
 FILE = "compose.yaml"
 
@@ -17,7 +17,9 @@ def plan(release: Release, settings: Settings) -> Plan:
     """Return the steps that build, push if `image` names where, and start it; an image named by its digest is only started."""
     image, made = _image(release, settings)
     name = settings.name or outside_name(release.problem)
-    text = yaml.safe_dump({"name": name, "services": {"model": _service(image, settings)}}, sort_keys=False, width=120)
+    text = yaml.safe_dump(
+        {"name": name, "services": {"model": _service(image, release, settings)}}, sort_keys=False, width=120
+    )
     up = ("docker", "compose", f"--file={FILE}", "up", "--detach", "--wait")
     return Plan(
         "container",
@@ -44,9 +46,11 @@ def _image(release: Release, settings: Settings) -> tuple[str, list[Step]]:
     return pushed, [Run((OWN_COMMAND, "image", model, f"--push={pushed}"), "builds the bundle's image and pushes it")]
 
 
-def _service(image: str, settings: Settings) -> dict[str, Any]:
+def _service(image: str, release: Release, settings: Settings) -> dict[str, Any]:
+    """The digest is the registry's: an image of another bundle does not start."""
     return {
         "image": image,
+        "environment": {DIGEST_VARIABLE: release.digest},
         "restart": "unless-stopped",
         "read_only": True,
         "tmpfs": ["/tmp"],

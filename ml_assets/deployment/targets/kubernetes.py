@@ -13,7 +13,7 @@ import yaml
 
 from ml_assets.deployment.targets.plan import OWN_COMMAND, Plan, Release, Run, Write
 from ml_assets.deployment.targets.settings import Settings, outside_name
-from ml_assets.packaging.container import PORT, USER
+from ml_assets.packaging.container import DIGEST_VARIABLE, PORT, USER
 
 VERSION = "1.34"
 """Of the API that the manifests are written for, and checked against."""
@@ -156,7 +156,7 @@ def _pod(release: Release, settings: Settings, name: str, labels: Mapping[str, s
         "topologySpreadConstraints": [
             {**spread, "topologyKey": key} for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
-        "containers": [{**_container(settings), **(_serve(release, settings) if settings.secret else {})}],
+        "containers": [{**_container(settings), **(_serve if settings.secret else _bundle)(release, settings)}],
         "volumes": [{"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name in ("tmp", "data")],
     }
 
@@ -181,6 +181,11 @@ def _container(settings: Settings) -> Manifest:
         },
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "data", "mountPath": f"{HOME}/data"}],
     }
+
+
+def _bundle(release: Release, _: Settings) -> Manifest:
+    """The digest is the registry's, so an image of another bundle does not start, and the rollout ends with the old pods."""
+    return {"env": [{"name": DIGEST_VARIABLE, "value": release.digest}]}
 
 
 def _serve(release: Release, settings: Settings) -> Manifest:
