@@ -18,7 +18,7 @@ from ml_assets.development.model_files import FORMATS, Model, ensemble
 from ml_assets.packaging import bundle, graph
 from ml_assets.packaging.graph import GraphError, measure, pipeline, scored
 from ml_assets.packaging.inference import PIPELINE, TOLERANCE, scorer
-from ml_assets_tests.development.samples import EVERY, SUPERVISED, features_of, fitted, made, model_of, sample
+from ml_assets_tests.development.samples import EVERY, SUPERVISED, features_of, fitted, made, model_of, sample, small
 
 MEMBERS = {"linear": 0.4, "random_forest": 0.3, "xgboost": 0.2, "svm": 0.1}
 NUMBERS = st.none() | st.floats(width=64) | st.sampled_from([1e39, -1e39, 1e-45, 16_777_217.0, 0.0, -0.0])
@@ -75,18 +75,20 @@ def test_trees_with_sets_of_categories() -> None:
     frame = made(2_000).with_columns(place=pl.Series([f"p{row % 37}" for row in range(2_000)]))
     hot = pl.col("place").str.slice(1).cast(int).is_in([1, 5, 6, 11, 17, 18, 29, 35])
     frame = frame.with_columns(label=(hot ^ (pl.col("seats") > 200)).cast(int))
-    small = replace(model_of_xgboost(), rounds=30)
-    one = fitted(small, frame, ("place", "seats"))
+    one = fitted(small("xgboost"), frame, ("place", "seats"))
     assert b"BRANCH_EQ" in pipeline(one).files[PIPELINE], "the model splits by sets"
     unseen = frame.with_columns(place=pl.when(pl.col("seats") % 5 != 0).then("place"))
     for rows in (frame, unseen, unseen.with_columns(pl.col("place") + "?")):
         assert worst(one, rows) <= TOLERANCE
 
 
-def model_of_xgboost() -> Any:
-    from ml_assets.development.candidates.xgboost import XGBoost
-
-    return XGBoost()
+@pytest.mark.parametrize("name", ["linear", "random_forest", "xgboost"])
+def test_texts_that_were_null_in_training(name: str) -> None:
+    frame = sample("binary").with_columns(place=pl.when(pl.col("seats") % 4 != 0).then("place"))
+    one = fitted(small(name), frame, ("place", "delay"))
+    assert one.encoder.columns[0].nulls
+    assert worst(one, frame) <= TOLERANCE
+    assert worst(one, frame.with_columns(place=pl.lit("unseen"))) <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", SUPERVISED)
