@@ -15,7 +15,7 @@ from ml_assets.tasks import Metric
 SUCCESS, BASELINE, SLICES, CALIBRATION = "success_threshold", "beats_baseline", "slices", "calibration"
 ECE = "expected_calibration_error"
 SIMULATIONS = 200
-PARITY = 1e-5
+PARITY = 1e-6
 """Largest difference between two answers of one model to one row, by the largest answer if that is above 1."""
 
 
