@@ -14,6 +14,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from dagster._core.errors import DagsterInvalidConfigError
+from dagster._core.instance.config import dagster_instance_config
 
 from ml_assets import cli
 from ml_assets.deployment.targets.kubernetes import VERSION
@@ -205,6 +207,30 @@ def test_the_chart_writes_none_of_these_blocks_a_second_time() -> None:
     assert not any(daemon[name]["enabled"] for name in ("runCoordinator", "runMonitoring", "runRetries"))
     assert not any(daemon[name]["useThreads"] for name in ("sensors", "schedules"))
     assert not load(HELM)["retention"]["enabled"]
+
+
+@pytest.mark.parametrize("where", ["compose", "chart"])
+def test_dagster_takes_every_setting(tmp_path: Path, where: str) -> None:
+    if where == "chart":
+        text = yaml.safe_dump(load(HELM)["additionalInstanceConfig"])
+    else:
+        text = (ROOT / "deploy/dagster.compose.yaml").read_text()
+    (tmp_path / "dagster.yaml").write_text(text)
+    settings, _ = dagster_instance_config(str(tmp_path))
+    assert settings["run_monitoring"]["max_runtime_seconds"] == 7200
+    (tmp_path / "dagster.yaml").write_text(text.replace("max_runtime_seconds", "maximal_seconds"))
+    with pytest.raises(DagsterInvalidConfigError, match="maximal_seconds"):
+        dagster_instance_config(str(tmp_path))
+
+
+def test_webserver_and_daemon_find_the_code_where_it_listens() -> None:
+    compose = load(COMPOSE)
+    (place,) = yaml.safe_load(compose["configs"]["workspace"]["content"])["load_from"]
+    assert place["grpc_server"] == {"host": "code", "port": 4000, "location_name": "ml_assets"}
+    assert '"--host", "0.0.0.0", "--port", "4000"' in (ROOT / "deploy/Dockerfile").read_text()
+    for name in ("webserver", "daemon"):
+        assert compose["services"][name]["command"][-2:] == ["--workspace", "/app/home/workspace.yaml"]
+        assert {"source": "workspace", "target": "/app/home/workspace.yaml"} in compose["services"][name]["configs"]
 
 
 POD = {"image", "env", "envSecrets", "podSecurityContext", "securityContext", "resources", "volumes", "volumeMounts"}
