@@ -1,13 +1,15 @@
-"""The logs of pushes and of served requests in a bucket: nothing is lost, nothing counts twice."""
+"""The logs of pushes, served requests and predictions in a bucket: nothing is lost, nothing counts twice."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
 
+from ml_assets.deployment.prediction_log import Entry, PredictionLog, predicted
 from ml_assets.features.push_log import PushLog
 from ml_assets.features.served import ServedLog
 from ml_assets_tests.buckets.conftest import Bucket
@@ -86,3 +88,33 @@ def test_lost_answers_and_a_bucket_that_is_away(strict: tuple[Bucket, GcsServer]
     assert served.flush() == 2
     assert (held(pushed.scan()), held(served.scan())) == ([1], [1, 25])
     assert server.asked("delete") == []
+
+
+def predict(bucket: Bucket, folder: Path, *hours: float) -> PredictionLog:
+    log = PredictionLog(f"{bucket.url}/lake", "late", folder, clock=lambda: START)
+    for hour in hours:
+        numbers, rows = [0], [{"x": hour}]
+        log.add(
+            Entry(f"{hour}", at(hour), "champion", "7", 0.001, {"x": "Float64"}, numbers, rows, [{"prediction": 1}])
+        )
+        log.flush()
+    return log
+
+
+def test_predictions_land_by_day_and_are_read_back(exact: Bucket, tmp_path: Path) -> None:
+    log = predict(exact, tmp_path, 1, 25, 2)
+    assert (log.land(), log.land()) == (3, 0)
+    assert held(predicted(f"{exact.url}/lake", "late")) == [1, 2, 25]
+    assert held(predicted(f"{exact.url}/lake", "late", days=["2013-01-02"])) == [25]
+
+
+def test_predictions_wait_on_disk_for_a_bucket_and_land_once(strict: tuple[Bucket, GcsServer], tmp_path: Path) -> None:
+    bucket, server = strict
+    log = predict(bucket, tmp_path, 1, 25, 2)
+    server.faults = [Fault("503", operation="insert", times=1000)]
+    with pytest.raises(OSError, match="_predicted/late"):
+        log.land()
+    server.faults = [Fault("lost", operation="insert", times=2)]
+    assert log.land() == 3
+    assert held(predicted(f"{bucket.url}/lake", "late")) == [1, 2, 25]
+    assert (server.asked("delete"), list(tmp_path.rglob("*.parquet"))) == ([], [])
