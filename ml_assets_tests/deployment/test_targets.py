@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from ml_assets import cli
 from ml_assets.deployment.targets import kubernetes
 from ml_assets.deployment.targets.command import TARGETS, deploy, registered
 from ml_assets.deployment.targets.plan import Copy, DeployError, Plan, Release, Run, Write, carry_out
@@ -64,6 +67,22 @@ def test_a_dry_run_tells_every_file_and_command_and_does_nothing(
         if isinstance(step, Write):
             assert all(line in text for line in step.content.splitlines())
     assert not chosen.folder.exists()
+
+
+def test_our_own_commands_are_called_as_they_are(release: Release, tmp_path: Path) -> None:
+    calls = [
+        step.arguments[1:]
+        for chosen in ({}, {"image": "registry.example/late"})
+        for step in TARGETS["container"](release, settings(tmp_path, **chosen)).steps
+        if isinstance(step, Run) and step.arguments[0] == "ml-assets"
+    ]
+    (container,) = by_kind(release, tmp_path, "the API")["Deployment"]["spec"]["template"]["spec"]["containers"]
+    unit = TARGETS["api"](release, settings(tmp_path)).steps[0]
+    assert isinstance(unit, Write)
+    started = re.findall(r"^ExecStart=\S+/ml-assets (.*)$", unit.content, re.MULTILINE)
+    for call in [*calls, container["args"][1:], *(shlex.split(line) for line in started)]:
+        assert cli._parser().parse_args(call).run  # ends the process where it is refused
+    assert len(calls) == 2 and len(started) == 1
 
 
 def test_the_api_listens_on_this_machine_only(release: Release, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ml_assets.deployment.targets.plan import OWN_COMMAND, Plan, Release, Run, Write
 from ml_assets.deployment.targets.settings import Settings, outside_name
 
+HASHES_VARIABLE = "ML_ASSETS_API_KEY_HASHES"
 ENVIRONMENT = "%h/.config/ml-assets.env"
 UNIT = """\
 # Keys and places are in the environment file, which only its owner may read; `-`: it may be missing.
@@ -52,7 +53,8 @@ def plan(release: Release, settings: Settings) -> Plan:
         ),
         (
             f"by hand it is: {OWN_COMMAND} serve {release.problem} --port {settings.port}",
-            f"let a proxy with TLS pass requests on to http://127.0.0.1:{settings.port}, with the host name it was asked by",
+            f"behind a proxy with TLS that passes on to http://127.0.0.1:{settings.port} it needs API keys: set {HASHES_VARIABLE} "
+            f"in {ENVIRONMENT.replace('%h', '~')}; without, it answers this machine only, and so everybody whom the proxy lets in",
             "it answers as the champion of the moment: a promotion or a rollback needs no deployment",
         ),
     )
