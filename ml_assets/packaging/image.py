@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -119,8 +119,12 @@ def _build(tool: Tool, place: Path, given: Sequence[tuple[str, str]], tell: Tell
         ("iidfile", str(place / ID)),
     ]
     options = [part for name, value in (*given, *paths) for part in (f"--{name}", value)]
-    layers = ["--layers"] if tool.name == BUILDAH else []  # Docker always keeps them
-    _run(tool, ["build", *layers, *options, str(place / BUNDLE_FOLDER)], tell)
+    arguments = ["build", *options, str(place / BUNDLE_FOLDER)]
+    if tool.name == BUILDAH:
+        arguments.insert(1, "--layers")  # which Docker keeps always
+        # An image by OCI's standard has no health check (Docker's has, Kubernetes asks its own), of which buildah warns at each step.
+        tool = replace(tool, command=(*tool.command, "--log-level=error"))
+    _run(tool, arguments, tell)
 
 
 def registered_image(
