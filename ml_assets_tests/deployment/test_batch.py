@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ml_assets.deployment.admission import native_answers, small_answers
 from ml_assets.deployment.batch import Scoring, portions, score_table
 from ml_assets.development.model_files import hashes
 from ml_assets.development.training import CandidateResult
@@ -143,3 +144,20 @@ def test_a_portion_is_whole_days(tmp_path: Path, most: int, expected: list[list[
     live = observed(tmp_path).live("p/observations", DAYS)
     assert portions(live, most) == [[DAYS[number] for number in days] for days in expected]
     assert portions({}, most) == [[]]
+
+
+def test_online_answers_are_those_of_the_batch(scored_by: Champion, tmp_path: Path) -> None:
+    lake = observed(tmp_path, kind_of(scored_by))
+    score_table(lake, SCORING, scored_by, DAYS, now=NOW)
+    found, bundle = lake.read("p/predictions", DAYS), scored_by.bundle
+    rows = bundle.frame(lake.read("p/observations", DAYS).select(bundle.features).to_dicts()).to_dicts()
+    singly = [answer for row in rows for answer in small_answers(bundle, [row])]
+    for answers in (singly, small_answers(bundle, rows), native_answers(bundle, rows)):
+        online = pl.DataFrame(answers, infer_schema_length=None)
+        if "score" in found.columns:
+            scores = found["score"].to_numpy()
+            np.testing.assert_allclose(online["score"].to_numpy(), scores, rtol=1e-6, atol=1e-6)
+        if scored_by.bundle.task.output == "value":
+            continue  # the prediction is the score
+        differing = (online["prediction"] != found["prediction"]).to_numpy()
+        assert not differing.any() or np.all(np.abs(found["score"].to_numpy()[differing] - bundle.threshold) < 1e-6)
