@@ -1,8 +1,8 @@
 """A bundle as an OCI image: built by Docker, or by buildah where no engine runs; pushed to a registry, or kept in a folder.
 
-`docker` is taken when its engine answers, then `buildah`. `ML_ASSETS_IMAGE_TOOL` names another one with its options, such as
-`buildah --storage-driver vfs`. buildah isolates by chroot, which needs no privileges of its own, unless `BUILDAH_ISOLATION` says
-otherwise. Both tools take credentials for a registry from where `docker login` or `buildah login` put them.
+`docker` is taken when its engine answers and has BuildKit (Docker 23 or newer), then `buildah`. `ML_ASSETS_IMAGE_TOOL` names another
+one with its options, such as `buildah --storage-driver vfs`. buildah isolates by chroot, which needs no privileges of its own, unless
+`BUILDAH_ISOLATION` says otherwise. Both take credentials for a registry from where `docker login` or `buildah login` put them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def find_tool(environment: Mapping[str, str] = os.environ) -> Tool:
     if shutil.which(BUILDAH):
         return Tool(BUILDAH, (BUILDAH,))
     raise ImageError(
-        "nothing here builds images: start Docker's engine, or install buildah (Debian and Ubuntu: apt-get install buildah)"
+        "nothing here builds images: start Docker's engine (with buildx), or install buildah (Debian and Ubuntu: "
+        "apt-get install buildah)"
     )
 
 
@@ -210,11 +211,11 @@ def _named(command: Sequence[str]) -> Tool:
 
 
 def _answers(docker: str) -> bool:
-    """Tell whether Docker has an engine; its client alone builds nothing."""
+    """Tell whether Docker has an engine and BuildKit; its client alone builds nothing."""
     try:
-        return (
-            subprocess.run([docker, "version"], capture_output=True, timeout=ENGINE_SECONDS, check=False).returncode
-            == 0
+        return all(
+            subprocess.run([docker, *asked], capture_output=True, timeout=ENGINE_SECONDS, check=False).returncode == 0
+            for asked in (["version"], ["buildx", "version"])
         )
     except subprocess.TimeoutExpired:
         return False

@@ -36,6 +36,7 @@ echo "$name $*" >> "{log}"
 case "$1" in --log-level=*) shift;; esac
 case "$1" in
   version) exit {engine};;
+  buildx) exit {buildx};;
   build) for context; do :; done; cp -r "$context" "{log}.bundle"; cp -r "$context/../about" "$context/../Dockerfile" "{log}.bundle/..";;
   image) echo '["127.0.0.1:5000/late@sha256:0a"]'; exit 0;;
 esac
@@ -63,11 +64,11 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "log"
 
 
-def installed(name: str, log: Path, *, engine: int = 0, then: str = "exit 0") -> Tool:
-    """Install a stand-in for a tool; `engine` is the status of `docker version`, `then` how every command ends."""
+def installed(name: str, log: Path, *, engine: int = 0, buildx: int = 0, then: str = "exit 0") -> Tool:
+    """Install a stand-in for a tool; `engine` and `buildx` are the status of their `version`, `then` how every command ends."""
     script = log.parent / "tools" / name
     script.parent.mkdir(exist_ok=True)
-    script.write_text(FAKE.format(log=log, engine=engine, then=then))
+    script.write_text(FAKE.format(log=log, engine=engine, buildx=buildx, then=then))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return Tool(name, (name,))
 
@@ -99,19 +100,24 @@ def image(log: Path, tool: Tool) -> Image:
 
 
 @pytest.mark.parametrize(
-    ("tools", "engine", "taken"),
-    [(["docker", "buildah"], 0, "docker"), (["docker", "buildah"], 1, "buildah"), (["buildah"], 0, "buildah")],
-    ids=["an engine answers", "a client without an engine", "no docker"],
+    ("tools", "engine", "buildx", "taken"),
+    [
+        (["docker", "buildah"], 0, 0, "docker"),
+        (["docker", "buildah"], 1, 0, "buildah"),
+        (["docker", "buildah"], 0, 1, "buildah"),
+        (["buildah"], 0, 0, "buildah"),
+    ],
+    ids=["an engine answers", "a client without an engine", "an engine without BuildKit", "no docker"],
 )
-def test_the_tool_that_works_is_taken(tools: list[str], engine: int, taken: str, log: Path) -> None:
+def test_the_tool_that_works_is_taken(tools: list[str], engine: int, buildx: int, taken: str, log: Path) -> None:
     for name in tools:
-        installed(name, log, engine=engine)
+        installed(name, log, engine=engine, buildx=buildx)
     assert find_tool().name == taken
 
 
 def test_without_a_tool_the_message_says_what_to_install(log: Path) -> None:
     installed("docker", log, engine=1)
-    with pytest.raises(ImageError, match=r"start Docker's engine, or install buildah .*apt-get install buildah"):
+    with pytest.raises(ImageError, match=r"start Docker's engine .*or install buildah .*apt-get install buildah"):
         find_tool()
 
 
