@@ -6,7 +6,7 @@ What the bundle is refused for is a sentence; whoever was in office before goes 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -101,22 +101,18 @@ def admit(
     *,
     problem: str,
     now: datetime,
-    known: Collection[str] | None = None,
     threads: int = 1,
 ) -> Served:
     """Return the model in service, after its bytes matched the digest and it answered its own example.
 
-    Raises `BundleError` or `RefusedBundleError` for a bundle that is altered, answers otherwise, is another problem's, or needs
-    features beyond `known`, which are all that can be asked for (None: any); and whatever its libraries raise.
+    Raises `BundleError` or `RefusedBundleError` for a bundle that is altered, answers otherwise, or is another problem's; and whatever
+    its libraries raise. Its features may be others than its predecessor's: what the API asks for follows the model.
     """
     bundle = load_bundle(appointed.folder, digest=appointed.digest, threads=threads)
     if bundle.problem != problem:
         raise RefusedBundleError(
             f"the bundle is one of problem {bundle.problem!r}, served is {problem!r}: promote one of its own"
         )
-    unknown = sorted(set(bundle.features) - set(known)) if known is not None else []
-    if unknown:
-        raise RefusedBundleError(f"it needs features {unknown}, which {problem!r} does not declare: train it again")
     rows = _example_rows(bundle)
     _refuse_useless(small_answers(bundle, rows), len(rows))
     return Served(appointed.version, bundle, now, break_even(bundle, rows))

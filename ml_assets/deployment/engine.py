@@ -15,7 +15,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -91,18 +91,17 @@ class Engine:
         policy: ServingPolicy = ONLY_CHAMPION,
         log: PredictionLog | None = None,
         entity: Sequence[str] = (),
-        known: Collection[str] | None = None,
         refresh_seconds: float = REFRESH_SECONDS,
         load_seconds: float = LOAD_SECONDS,
         threads: int = 1,
     ) -> None:
         """`offices` looks at the registry, see `admission.registered`; nothing is read before `refresh` or `start`.
 
-        `entity` names the columns by which a canary knows an entity again (default: all that was asked). `known` are the features that
-        can be asked for: a bundle that needs others is refused. `threads` are those of one answer.
+        `entity` names the columns by which a canary knows an entity again (default: all that was asked). `threads` are those of one
+        answer.
         """
         self._offices, self._problem, self._store, self._clock = offices, problem, Store(lake_url), clock
-        self._policy, self._log, self._entity, self._known = policy, log, tuple(entity), known
+        self._policy, self._log, self._entity = policy, log, tuple(entity)
         self._refresh_seconds, self._load_seconds, self._threads = refresh_seconds, load_seconds, threads
         self._arms = Arms()
         self._appointed = Offices()
@@ -247,19 +246,25 @@ class Engine:
         champion = self._served(found.champion, arms.champion, arms.challenger) or arms.champion
         wanted = self._policy.shadow > 0 or self._policy.canary > 0
         second = champion is not None and found.challenger is not None and found.challenger.version != champion.version
-        challenger, trial = (
-            self._tried(found.challenger, arms) if wanted and second and found.challenger else (None, None)
-        )
-        self._arms = Arms(champion, challenger, trial)
+        tried: tuple[Served | None, Trial | None] = (None, None)
+        if wanted and second and champion and found.challenger:
+            tried = self._tried(found.challenger, champion, arms)
+        self._arms = Arms(champion, *tried)
 
-    def _tried(self, appointed: Appointed, arms: Arms) -> tuple[Served | None, Trial | None]:
-        """Return the challenger with its trial: the one that goes on, or a new one; twice None when there can be none."""
-        if arms.challenger and arms.trial and _is(arms.challenger, appointed):
+    def _tried(self, appointed: Appointed, champion: Served, arms: Arms) -> tuple[Served | None, Trial | None]:
+        """Return the challenger with its trial: the one that goes on, or a new one; twice None when there can be none.
+
+        It goes on beside the champion that it began with: another one has other latencies, and may be asked for other features.
+        """
+        if arms.challenger and arms.trial and arms.champion is champion and _is(arms.challenger, appointed):
             self._hear_of_stop(arms.trial, appointed)
             return arms.challenger, arms.trial
         trial = self._trial(appointed)
-        challenger = self._served(appointed, arms.champion) if trial else None
-        return (challenger, trial) if challenger else (None, None)
+        challenger = self._served(appointed, arms.champion, arms.challenger) if trial else None
+        if trial is None or challenger is None:
+            return None, None
+        trial.stopped = trial.stopped or _unfit(challenger, champion)
+        return challenger, trial
 
     def _served(self, appointed: Appointed | None, *there: Served | None) -> Served | None:
         """Return who was appointed: one who is there already, or loaded now; None when there is nobody, or the bundle is refused."""
@@ -279,7 +284,7 @@ class Engine:
         return served
 
     def _admitted(self, appointed: Appointed) -> Served:
-        return admit(appointed, problem=self._problem, now=self._clock(), known=self._known, threads=self._threads)
+        return admit(appointed, problem=self._problem, now=self._clock(), threads=self._threads)
 
     # -- a trial that ended is not begun again ---------------------------------------------------------------------
 
@@ -307,7 +312,11 @@ class Engine:
     def _keep_stop(self) -> None:
         """Write down why a trial was stopped, once; tried again until it is there."""
         trial, appointed = self._arms.trial, self._appointed.challenger
-        if trial is None or not trial.stopped or appointed is None or appointed.version != trial.version:
+        if trial is None or appointed is None or appointed.version != trial.version:
+            return
+        if (
+            not trial.stopped or not trial.requests
+        ):  # one that never began, for its features, may begin beside another champion
             return
         told = {
             "problem": self._problem,
@@ -385,3 +394,9 @@ class Engine:
 
 def _is(served: Served, appointed: Appointed) -> bool:
     return (served.version, served.bundle.digest) == (appointed.version, appointed.digest)
+
+
+def _unfit(challenger: Served, champion: Served) -> str:
+    """Return why a challenger cannot answer what the champion is asked; "" when it can."""
+    missing = sorted(set(challenger.bundle.features) - set(champion.bundle.features))
+    return f"requests are those of version {champion.version}, which lack the features {missing}" if missing else ""

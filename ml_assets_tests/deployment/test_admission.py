@@ -163,13 +163,6 @@ def test_a_bundle_of_another_problem_is_refused(make: Make) -> None:
         taken_up(make(), problem="early")
 
 
-def test_features_that_nobody_can_ask_for_are_refused_by_name(make: Make) -> None:
-    appointed = make()
-    with pytest.raises(RefusedBundleError, match=r"needs features \['delay'\], which 'late' does not declare"):
-        taken_up(appointed, known={"place", "weekend", "seats", "empty", "more"})
-    assert taken_up(appointed, known=set(features_of("binary"))).version == "7"
-
-
 # -- the registry ------------------------------------------------------------------------------------------------------
 
 

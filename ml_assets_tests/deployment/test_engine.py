@@ -351,6 +351,18 @@ def test_without_a_lake_that_knows_of_stops_no_trial_begins(make: Any, registry:
     assert engine.answer(ROWS).version == "8"
 
 
+def test_a_challenger_of_other_features_waits_for_a_champion_of_the_same(make: Any, registry: Registry) -> None:
+    registry.challenger, policy = "9", ServingPolicy(canary=1.0)
+    registry.models |= {one: Model(one, features={"delay": "Float64", "gusts": "Float64"}) for one in ("9", "10")}
+    engine = make(policy=policy)
+    assert engine.answer(ROWS).version == "7"
+    assert engine.state()["trial"]["stopped"] == "requests are those of version 7, which lack the features ['gusts']"
+    registry.champion = "10"
+    engine.refresh()
+    assert (engine.answer(ROWS).version, registry.admitted) == ("9", ["7", "9", "10"])
+    assert make(policy=policy).answer(ROWS).version == "9"
+
+
 def test_a_challenger_that_takes_office_is_no_longer_on_trial(make: Any, registry: Registry) -> None:
     registry.challenger = "8"
     engine = make(policy=ServingPolicy(canary=0.5))
