@@ -597,12 +597,10 @@ def score_days(script: Script) -> None:
     champion = in_office(places.tracking, declared.name)
     asked = observations.select(without_outcome(observations.columns))
     frame = historical_features(places.feature_repo, service, asked, lake_url=places.lake.url)
-    scored = score(
-        frame,
-        champion.bundle,
-        version=champion.version,
-        fitted_until=champion.fitted_until,
-        keep=[*declared.key, *declared.problem["features"]["ignore"]],
+    keep = [*declared.key, *declared.problem["features"]["ignore"]]
+    scored = pl.concat(
+        score(day, champion.bundle, version=champion.version, fitted_until=champion.fitted_until, keep=keep)
+        for day in frame.partition_by(PARTITION, maintain_order=True)
     )
     written = write_checked(
         places.lake,
