@@ -67,7 +67,7 @@ def page(
     """Return the page; `evidently` is a page of its own, which is shown inside when it is asked for."""
     report, test = found.report, found.test
     images = pictures(found, explained, limits)
-    return template("page.html").render(
+    return template(FOLDER / "page.html").render(
         report=report,
         task=test.task,
         verdicts=verdicts,
@@ -91,11 +91,13 @@ def page(
     )
 
 
-def template(name: str) -> Template:
-    """Return a page's template; `style.html` and `grid.html` (a table) are there for all of them."""
+def template(path: Path) -> Template:
+    """Return a page's template; `style.html` and `grid.html` (a table) of this folder are there for all of them."""
     from jinja2 import Environment, FileSystemLoader
 
-    return Environment(autoescape=True, trim_blocks=True, loader=FileSystemLoader(FOLDER)).get_template(name)
+    return Environment(autoescape=True, trim_blocks=True, loader=FileSystemLoader([path.parent, FOLDER])).get_template(
+        path.name
+    )
 
 
 OTHER = frozenset({"candidates", "value by threshold", "importance", "SHAP", "learning curve", "search"})

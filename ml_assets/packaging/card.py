@@ -7,9 +7,10 @@ recorded. A card only repeats numbers, it measures nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -23,6 +24,7 @@ from ml_assets.tasks.drawing import data_uri
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 CALIBRATION = ("expected_calibration_error", "brier", "log_loss")
+TEMPLATE = Path(__file__).with_name("card.html")
 SHOWN = 15  # features, of the explanation
 
 
@@ -134,7 +136,7 @@ def page(card: Card) -> str:
     """Return the card as one HTML file, complete in itself, with pictures."""
     from ml_assets.evaluation.page import template
 
-    return template("card.html").render(card=card, numeric=numeric, data_uri=data_uri)
+    return template(TEMPLATE).render(card=card, numeric=numeric, data_uri=data_uri)
 
 
 def _as_markdown(section: Section) -> str:
@@ -218,7 +220,14 @@ def _metrics(facts: Facts) -> Section:
     said = [f"{name} does not apply: {reason}" for name, reason in report.not_applicable.items()]
     said += [f"{rival.name}: {rival.note}" for rival in report.rivals if rival.note]
     shown = {name: text for name, text in told.items() if text}
-    return Section("Metrics", facts=shown, sentences=said, table=report.metrics_table(), chosen=report.metric)
+    return Section(
+        "Metrics",
+        facts=shown,
+        sentences=said,
+        table=report.metrics_table(),
+        chosen=report.metric,
+        pictures=_drawn(facts, calibration=False),
+    )
 
 
 def _slices(facts: Facts) -> Section:
@@ -238,15 +247,20 @@ def _calibration(facts: Facts) -> Section:
     ]
     told = {"how": report.told["calibration"]} if report.told.get("calibration") else {}
     return Section(
-        "Calibration", facts=told, table=(("metric", "value", "95 % interval"), lines), pictures=dict(_drawn(facts))
+        "Calibration",
+        facts=told,
+        table=(("metric", "value", "95 % interval"), lines),
+        pictures=_drawn(facts, calibration=True),
     )
 
 
-def _drawn(facts: Facts) -> Iterator[tuple[str, bytes]]:
-    """Yield the task's own pictures of the test rows, such as the calibration curve."""
+def _drawn(facts: Facts, *, calibration: bool) -> dict[str, bytes]:
+    """Return the task's own pictures of the test rows by title: those of the calibration, or the others."""
     bundle, rows = facts.bundle, facts.rows.filter(pl.col("split") == "test")
-    if rows.height:
-        yield from bundle.task.plots(bundle.truth(rows), bundle.predict(rows), bundle.threshold).items()
+    if rows.is_empty():
+        return {}
+    drawn = bundle.task.plots(bundle.truth(rows), bundle.predict(rows), bundle.threshold)
+    return {title: png for title, png in drawn.items() if ("calibration" in title.lower()) == calibration}
 
 
 def _explanation(facts: Facts) -> Section:
