@@ -335,9 +335,10 @@ def _add_errors(app: FastAPI) -> None:
 
 @contextlib.asynccontextmanager
 async def _running(engine: Engine) -> AsyncIterator[None]:
-    """Start the engine, and close it at the end, when its log is written."""
-    await asyncio.to_thread(engine.start)
+    """Start the engine, beside the first requests: a registry may take a minute to say that it is down. Close it at the end."""
+    starting = asyncio.create_task(asyncio.to_thread(engine.start))
     yield
+    await starting
     await asyncio.to_thread(engine.close)
 
 
