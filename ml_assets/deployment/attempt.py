@@ -32,8 +32,9 @@ class Attempt:
 
     @property
     def reason(self) -> str:
-        """Return what failed as a sentence for people; "" when nothing did."""
-        return f"{type(self.error).__name__}: {self.error}"[:500] if self.error else ""
+        """Return what failed as one line for people; "" when nothing did."""
+        first = str(self.error).partition("\n")[0][:300]
+        return f"{type(self.error).__name__}: {first}" if self.error else ""
 
 
 class _Holder(Generic[Result]):

@@ -250,6 +250,7 @@ class Engine:
         if wanted and second and champion and found.challenger:
             tried = self._tried(found.challenger, champion, arms)
         self._arms = Arms(champion, *tried)
+        self._refused = {one: why for one, why in self._refused.items() if one in (found.champion, found.challenger)}
 
     def _tried(self, appointed: Appointed, champion: Served, arms: Arms) -> tuple[Served | None, Trial | None]:
         """Return the challenger with its trial: the one that goes on, or a new one; twice None when there can be none.

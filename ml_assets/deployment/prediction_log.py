@@ -97,6 +97,7 @@ class PredictionLog:
         self._lock, self._writing, self._landing = threading.Lock(), threading.Lock(), threading.Lock()
         self._own: Path | None = None
         self._number = 0
+        self._bytes: int | None = None  # of the whole spool, measured again after each landing
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing: dict[str, tuple[datetime, str]] = {}
@@ -137,15 +138,18 @@ class PredictionLog:
 
     def _write(self, taken: Sequence[Entry]) -> None:
         own = self._folder()
-        if (size := sum(path.stat().st_size for path in self._root.rglob("*.parquet"))) >= self._most_spooled:
+        if self._bytes is None:
+            self._bytes = sum(path.stat().st_size for path in self._root.rglob("*.parquet"))
+        if self._bytes >= self._most_spooled:
             raise OSError(
-                f"{self._root} holds {size:,} bytes that the lake did not take, {self._most_spooled:,} are allowed"
+                f"{self._root} holds {self._bytes:,} bytes that the lake did not take, {self._most_spooled:,} are allowed"
             )
         buffer, store = io.BytesIO(), Store(str(own))
         as_rows(taken).write_parquet(buffer, compression="zstd", compression_level=1)
         self._number += 1
         store.write(f"{OPEN}/{self._number:08d}.parquet", buffer.getvalue(), expect="absent")
         store.settle(OPEN)
+        self._bytes += len(buffer.getvalue())
 
     def _take(self) -> list[Entry]:
         with self._lock:
@@ -180,7 +184,11 @@ class PredictionLog:
             self._adopt(own)
             with self._writing:
                 _close(own, own)
-            return sum([self._land(batch) for batch in sorted(own.glob(f"{BATCH}*"))])
+            try:
+                return sum([self._land(batch) for batch in sorted(own.glob(f"{BATCH}*"))])
+            finally:
+                with self._writing:
+                    self._bytes = None
 
     def _adopt(self, own: Path) -> None:
         """Take over what lies in folders that no process holds."""

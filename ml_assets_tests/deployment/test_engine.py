@@ -154,6 +154,14 @@ def test_a_bad_bundle_is_refused_once_and_the_old_one_goes_on(
     assert (engine.answer(ROWS).version, engine.state()["refused"]) == ("9", {})
 
 
+def test_what_was_refused_is_told_while_it_is_appointed(make: Any, registry: Registry) -> None:
+    engine = make()
+    for champion, refused in (("9", ["9"]), ("11", ["11"]), ("8", [])):
+        registry.champion = champion
+        engine.refresh()
+        assert list(engine.state()["refused"]) == refused
+
+
 def test_a_bundle_that_takes_too_long_is_refused(
     make: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
