@@ -27,7 +27,7 @@ from ml_assets.packaging.image import SBOM, Image, ImageError, build_image, find
 from ml_assets.resources.local import HOST, free_port
 from ml_assets_tests.packaging.test_bundle import built, stored
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEEDED = ("buildah", "debootstrap", "docker-registry")
 BASE = "localhost/base:1"
