@@ -132,7 +132,7 @@ def _subject(problem: "MlProblem", frame: Any, experiment: Any, lake: LakeResour
     """Return what is examined."""
     from ml_assets.evaluation.challenge import Subject
 
-    challenger, champion = challenger_of(experiment), tracking.incumbent(problem.name)
+    challenger, champion = challenger_of(experiment), tracking.rival(problem.name)
     return Subject(
         problem=problem.name,
         version=f"{challenger.result.name}@{experiment.data_hash[:8]}",

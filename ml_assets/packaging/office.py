@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets.development.tracking import CHALLENGER, CHAMPION, ChampionRef
 from ml_assets.lake import PreconditionFailed, Store
-from ml_assets.packaging.bundle import verify
+from ml_assets.packaging.bundle import BundleError, verify
 from ml_assets.packaging.champion import BUNDLE_DIGEST, Champion, ChampionError, loaded
 from ml_assets.packaging.history import (
     MOST_TRIES,
@@ -78,12 +78,13 @@ def promote(
     """Let a registered version take office when `decide` says so of the champion, and log it.
 
     `decide` is asked again about whoever took office in the meantime. The reason in the log is `why`, then that of the decision.
-    The version's bundle is verified before anything is written, whatever `decide` says: `BundleError`.
+    A champion whose bundle cannot be read is compared with nobody: only a forced promotion, or a rollback, replaces it.
+    The version's own bundle is verified before anything is written, whatever `decide` says: `BundleError`.
     """
     challenger = _version(tracking, problem, version)
     for _ in range(MOST_TRIES):
         office = settle(tracking, store, problem)
-        decision = decide(loaded(_version(tracking, problem, office.version)) if office else None)
+        decision = _decided(tracking, office, decide, forced=kind == "forced")
         if not decision.promote:
             return Outcome(decision, office, promoted=False)
         verify(Path(challenger.source), challenger.tags[BUNDLE_DIGEST])
@@ -147,6 +148,19 @@ def rollback(
         ) from error
     settle(tracking, store, problem)
     return made
+
+
+def _decided(
+    tracking: Tracking, office: Promotion | None, decide: Callable[[Champion | None], Decision], *, forced: bool
+) -> Decision:
+    """Return the decision against exactly the model of a log's entry; one that is forced asks nothing of it."""
+    if office is None or forced:
+        return decide(None)
+    try:
+        return decide(loaded(_version(tracking, office.problem, office.version)))
+    except BundleError as error:
+        way = f"ml-assets rollback {office.problem}, or ml-assets promote {office.problem} --force"
+        return Decision(False, f"version {office.version}, in office, cannot be compared: {error}; see {way}")
 
 
 def _registered(tracking: Tracking, problem: str, source: str, digest: str) -> str | None:

@@ -140,6 +140,18 @@ class TrackingResource(dg.ConfigurableResource):
 
         return incumbent(self.open(), problem)
 
+    def rival(self, problem: str):  # noqa: ANN201 - Champion | None
+        """Return the champion as one to be measured beside a challenger: None also when its bundle cannot be read.
+
+        A report may do without it; whether it is replaced is decided by `ml_assets.packaging.office`, which cannot.
+        """
+        from ml_assets.packaging.bundle import BundleError
+
+        try:
+            return self.incumbent(problem)
+        except BundleError:
+            return None
+
 
 class FilesResource(dg.ConfigurableResource):
     """A local folder for models, bundles and HTML reports."""

@@ -163,6 +163,20 @@ def test_a_corrupted_bundle_takes_no_office_by_rollback_nor_by_force(
     assert len(history(store, PROBLEM)) == 2 and registry.named["champion"] == "2"
 
 
+def test_a_champion_that_cannot_be_read_is_replaced_by_a_person_only(
+    registry: Any, store: Store, tmp_path: Path
+) -> None:
+    stand(registry, store, tmp_path, 0.5)
+    path = Path(packed(tmp_path, 0.5).folder) / "prior.json"
+    path.write_bytes(b"{}")
+    refused = stand(registry, store, tmp_path, 0.6)
+    assert (
+        not refused.promoted and "version 1, in office, cannot be compared: bundle refused" in refused.decision.reason
+    )
+    assert "--force" in refused.decision.reason and refused.office == latest(store, PROBLEM)
+    assert stand(registry, store, tmp_path, 0.6, kind="forced").promoted and office(registry, store) == 0.6
+
+
 def test_a_log_and_a_registry_that_contradict_each_other_are_told(registry: Any, store: Store, folder: Path) -> None:
     with pytest.raises(ChampionError, match="late:9 is not a registered bundle"):
         promote(registry, store, PROBLEM, "9", decide=judge(0.5), who="x", when=NOW)
