@@ -18,7 +18,8 @@ ALL = "all rows"
 class Part:
     """Both models on some of the rows. `gain` is how much better the challenger is (`Metric.gain`), `interval` its interval.
 
-    `worse` tells whether it does not pass as "not worse". A part that was not judged has no interval, and `note` says why.
+    `worse` tells that it does not pass as "not worse": it is, or that it is not has not been shown. A part that was not judged has
+    no interval, and `note` says why.
     """
 
     slice: str
@@ -35,6 +36,15 @@ class Part:
     def name(self) -> str:
         """Return the part's name, for people."""
         return self.slice if self.slice == ALL else f"{self.slice} {self.value}"
+
+    @property
+    def verdict(self) -> str:
+        """Return what the gate says of the part."""
+        if self.interval is None:
+            return "not judged"
+        if not self.worse:
+            return "not worse"
+        return "worse" if self.interval[1] < 0 else "not shown"
 
     def words(self) -> str:
         """Return the gain with its interval."""
@@ -104,7 +114,7 @@ def table(found: Sequence[Part]) -> str:
     """Return the comparison as a Markdown table."""
     rows = [
         f"| {part.name.replace('|', '/')} | {part.rows:,} | {_number(part.challenger)} | {_number(part.champion)} "
-        f"| {part.words()} | {'worse' if part.worse else 'not judged' if part.interval is None else 'not worse'} |"
+        f"| {part.words()} | {part.verdict} |"
         for part in found
     ]
     return "\n".join(

@@ -1,14 +1,16 @@
-"""Negative control of the gates before promotion, through the assets: a forecast that errs too much is never packed."""
+"""Negative controls of the gates before promotion, through the assets: what errs too much or knows the future is never packed."""
 
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from ml_assets import keys
 from ml_assets.development.experiment import Experiment
 from ml_assets.evaluation.assets import evaluation_asset
+from ml_assets.evaluation.challenge import Subject
 from ml_assets.lake import Lake
 from ml_assets.packaging.assets import bundle_asset
 from ml_assets.problem import MlProblem
@@ -25,7 +27,11 @@ REPORT, BUNDLE = "sample/evaluation_report", "sample/bundle"
 def developed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with lake and experiment of a regression whose challenger errs by about 55."""
     folder = tmp_path_factory.mktemp("regression")
-    subject, frame = problems.regression(folder / "candidates")
+    return keep(folder, *problems.regression(folder / "candidates"))
+
+
+def keep(folder: Path, subject: Subject, frame: pl.DataFrame) -> Path:
+    """Write what was developed to the folder's lake, experiment and registry; return the folder."""
     lake = Lake(str(folder / "lake"))
     written = [lake.write(keys.problem("sample", part), frame, written_at=problems.MADE_AT) for part in TABLES]
     experiment = Experiment(folder / "models", "sample", written[0].version)
@@ -92,3 +98,17 @@ def test_only_what_passes_both_gates_is_packed(
     found, made = run(developed, declared(**success))
     assert (found["success_threshold"], found["beats_baseline"]) == verdicts
     assert made == ({REPORT, BUNDLE} if all(verdicts) else {REPORT})
+
+
+@pytest.mark.parametrize("broken", ["a planted column", "duplicated test rows"])
+def test_what_leaks_is_not_packed_however_well_it_scores(broken: str, tmp_path: Path) -> None:
+    frame = problems.loaded("diabetes")
+    if broken == "a planted column":
+        frame = frame.with_columns(settled=pl.col("label") + 0.5 * (pl.int_range(pl.len()) % 3))
+    else:
+        frame = pl.concat([frame, frame.filter(split="test").with_columns(split=pl.lit("train"))])
+    kind = declared().task.plain()
+    subject = problems.subject(frame, problems.plan(frame, kind, "rmse"), tmp_path / "candidates")
+    found, made = run(keep(tmp_path, subject, frame), declared(beats_baseline_by=5.0))
+    assert found == {"success_threshold": True, "beats_baseline": True, "no_leak": False}
+    assert made == {REPORT}
