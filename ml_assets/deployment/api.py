@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -43,9 +44,13 @@ AT_ONCE = 32
 """Rows that are answered between two other requests."""
 SMALL_BODY = 64 * 2**10
 """Bytes of a body that is parsed between two other requests."""
-LARGE_AT_ONCE = 4
+LARGE_AT_ONCE = 2
 """Large requests at one time: what one may take of memory is bounded, and so is this many times that."""
-LATE_REQUESTS = 1_000
+ONLINE_AT_ONCE = 16
+"""Questions to the online store at one time, in threads of their own: one that hangs holds up no other answer."""
+ONLINE_SECONDS, READY_SECONDS = 5.0, 0.5
+"""How long the online store may take: for an answer, and to be called ready."""
+MOST_CONNECTIONS = 1_000
 """Connections and requests at one time, above which uvicorn answers 503."""
 JSON = "application/json"
 T = TypeVar("T")
@@ -62,6 +67,7 @@ class Api:
     def __init__(self, engine: Engine, features: OnlineFeatures | None, metrics: Metrics) -> None:
         self.engine, self.features, self.metrics = engine, features, metrics
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._asking = ThreadPoolExecutor(ONLINE_AT_ONCE, "online")
         self._bodies: dict[bool, tuple[Served, Asked, Bodies]] = {}
 
     async def predict(self, body: bytes) -> dict[str, Any]:
@@ -79,7 +85,7 @@ class Api:
         async def work(served: Served) -> dict[str, Any]:
             bodies = await self._entity_bodies(served)
             entities = await self._read(bodies, "entities", body)
-            looked = await self._thread(lambda: self._look_up(entities))
+            looked = await self._online(lambda: self._look_up(entities))
             rows = model_rows(looked.rows, bodies.features)
             by_view = {view: [one[view] for one in looked.statuses] for view in looked.statuses[0]}
             answered = await self._run(len(rows), lambda: self.engine.answer(rows, entities=entities, statuses=by_view))
@@ -105,17 +111,17 @@ class Api:
         async def work(served: Served) -> dict[str, Any]:
             bodies = await self._entity_bodies(served)
             entity = await self._read(bodies, "entity", body)
-            looked = await self._thread(lambda: self._look_up([entity]))
+            looked = await self._online(lambda: self._look_up([entity]))
             row = model_rows(looked.rows, bodies.features)[0]
             return await self._thread(lambda: _explained(served, row)) | _seen(looked.statuses[0])
 
         return await self._by_current(work)
 
-    def ready(self) -> dict[str, Any]:
+    async def ready(self) -> dict[str, Any]:
         """Return whether there is a model that answers, and what else fails, each with a reason."""
         state = self.engine.state()
         failing = {f"log to {place}": told for place, told in ((state["log"] or {}).get("failing") or {}).items()}
-        warnings = {"registry": state["registry"], "online store": self._online(), **failing}
+        warnings = {"registry": state["registry"], "online store": await self._store(), **failing}
         reason = (
             "" if state["model"] else "no model is in office: run job train, or look at what /model says was refused"
         )
@@ -137,7 +143,7 @@ class Api:
         return made
 
     async def _entity_bodies(self, served: Served) -> Bodies:
-        return self.bodies(served, await self._thread(self.asked))
+        return self.bodies(served, await self._online(self.asked))
 
     def asked(self) -> Asked:
         """Return what the online store is asked with; `OfflineError` when the repository does not answer."""
@@ -155,19 +161,26 @@ class Api:
             return self.features.look_up(entities)
         except FeatureError as error:
             raise RefusedBody([Fault(None, "entities", "", str(error))]) from error
-        except UNREACHABLE as error:
-            raise OfflineError(
-                f"the online store cannot be reached ({type(error).__name__}); try again, or send full rows to /predict"
-            ) from error
 
-    def _online(self) -> str:
+    async def _store(self) -> str:
+        """Return what is wrong with the online store."""
         if self.features is None:
             return ""
         try:
-            red = self.features.red()
-        except (*UNREACHABLE, FeatureError) as error:
-            return f"cannot be reached: {type(error).__name__}"
+            red = await self._online(self.features.red, READY_SECONDS)
+        except (OfflineError, FeatureError) as error:
+            return str(error)
         return f"the last parity check was red for {red}; materialize them again" if red else ""
+
+    async def _online(self, work: Callable[[], T], seconds: float | None = None) -> T:
+        """Ask the online store, within `ONLINE_SECONDS` if no other limit is given; `OfflineError` when it cannot be reached."""
+        asked = asyncio.get_running_loop().run_in_executor(self._asking, work)
+        try:
+            return await asyncio.wait_for(asked, seconds or ONLINE_SECONDS)
+        except UNREACHABLE as error:  # a timeout too
+            raise OfflineError(
+                f"the online store cannot be reached ({type(error).__name__}); try again, or send full rows to /predict"
+            ) from error
 
     def _told(self, answered: Any) -> dict[str, Any]:
         self.metrics.answered(len(answered.rows), answered.arm)
@@ -296,7 +309,7 @@ def _add_probes(app: FastAPI, api: Api) -> None:
     @app.get("/ready")
     async def ready() -> Response:
         """Tell whether there is a model that answers. What else fails is a warning."""
-        found = await asyncio.to_thread(api.ready)
+        found = await api.ready()
         return _json(found, 200 if found["ready"] else 503)
 
     @app.get("/model")
@@ -361,6 +374,6 @@ def serve(
         port=port,
         log_level="warning",
         access_log=False,
-        limit_concurrency=LATE_REQUESTS,
+        limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=drain,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ml_assets.deployment.engine import NoModelError
+from ml_assets.features.guard import KEY_HEADER
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -102,6 +103,8 @@ def described(app: FastAPI, api: Api) -> dict[str, Any]:
 
     made = get_openapi(title=app.title, version=_version(api), description=app.description, routes=app.routes)
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    made["components"]["securitySchemes"] = {"ApiKey": {"type": "apiKey", "in": "header", "name": KEY_HEADER}}
+    made["security"] = [{"ApiKey": []}, {}]
     schemas.update({"Refused": DETAIL, "Faults": FAULTS, "Answers": ROWS, "Explained": EXPLAINED})
     types = _types(api)
     for path, operations in made["paths"].items():

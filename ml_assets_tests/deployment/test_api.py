@@ -8,12 +8,14 @@ from datetime import timedelta
 from itertools import permutations
 from math import factorial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml_assets.deployment import api
 from ml_assets.deployment.api import AT_ONCE, create_app, serve
 from ml_assets.deployment.bodies import MOST_FAULTS
 from ml_assets.deployment.contributions import EVALUATIONS, contributions
@@ -272,7 +274,26 @@ def test_what_fails_beside_the_model_is_a_warning(
         raise sqlite3.OperationalError("unable to open database file")
 
     monkeypatch.setattr(features._side.backend, "verdicts", gone)  # type: ignore[union-attr]
-    assert asking.get("/ready").json()["warnings"]["online store"] == "cannot be reached: OperationalError"
+    assert "cannot be reached (OperationalError)" in asking.get("/ready").json()["warnings"]["online store"]
+
+
+def test_a_store_that_hangs_holds_up_no_other_answer(
+    engine: SmallEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, going = online_features(tmp_path), Event()
+    monkeypatch.setattr(api, "ONLINE_SECONDS", 0.1)
+    with client(engine, features=features) as asking:
+        assert asking.post("/predict/entities", json={"entities": [ENTITY]}).status_code == 200
+        monkeypatch.setattr(features._side.backend, "read", lambda *_: going.wait(20))  # type: ignore[union-attr]
+        monkeypatch.setattr(features._side.backend, "verdicts", lambda: going.wait(20))  # type: ignore[union-attr]
+        try:
+            found = asking.post("/predict/entities", json={"entities": [ENTITY]})
+            assert (found.status_code, "(TimeoutError)" in found.json()["detail"]) == (503, True)
+            ready = asking.get("/ready")
+            assert (ready.status_code, "(TimeoutError)" in ready.json()["warnings"]["online store"]) == (200, True)
+            assert asking.post("/predict", json={"rows": [ROW] * 1_000}).status_code == 200
+        finally:
+            going.set()
 
 
 def test_an_engine_that_fails_is_an_answer_that_says_so(engine: SmallEngine) -> None:

@@ -55,7 +55,7 @@ class World:
 
     def client(self) -> httpx.Client:
         host, port = self.address
-        return httpx.Client(base_url=f"http://{host}:{port}", trust_env=False, headers=KEY, timeout=20)
+        return httpx.Client(base_url=f"http://{host}:{port}", trust_env=False, verify=False, headers=KEY, timeout=20)
 
     def look(self) -> Offices:
         if self.errors:
@@ -163,9 +163,16 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("name", BODIES)
-@pytest.mark.parametrize("path", ["/predict", "/predict/entities", "/explain"])
-def test_a_body_that_is_none_is_refused(world: World, name: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        *(("/predict", name) for name in BODIES),
+        ("/predict/entities", "cut"),
+        ("/explain", "deep"),
+        ("/explain", "many keys"),
+    ],
+)
+def test_a_body_that_is_none_is_refused(world: World, path: str, name: str) -> None:
     with world.client() as client:
         found = client.post(path, content=BODIES[name], headers=JSON)
     assert found.status_code == 422

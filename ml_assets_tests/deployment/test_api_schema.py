@@ -41,7 +41,7 @@ def test_every_request_gets_an_answer_that_is_described(app: Any, path: str, mod
     operation = schema[path]["post" if path in SENDING else "get"]
 
     @settings(
-        max_examples=40,
+        max_examples=25,
         deadline=None,
         derandomize=True,
         database=None,

@@ -16,6 +16,7 @@ from ml_assets.features.online.rows import Change, OnlineRow, spread
 BATCH = 1_000
 SHIFT = 2**63  # times are stored above zero and of one length, so that text compares as numbers do
 DIGITS = 20
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0  # a server that hangs must not hold up whoever asks for ever
 # KEYS: rows; ARGV: number of revised partitions, their names, then one row for each key. Returns how many were written.
 WRITE = """
 local revised = {}
@@ -58,7 +59,11 @@ class RedisBackend:
         """Nothing is connected before the first call."""
         from redis import Redis
 
-        self._redis: Any = Redis.from_url(url, decode_responses=True)
+        limits = {
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": ANSWER_SECONDS,
+        }  # the URL may say otherwise
+        self._redis: Any = Redis.from_url(url, decode_responses=True, **limits)
         self._write, self._remove = (self._redis.register_script(script) for script in (WRITE, REMOVE))
         self._project = project
 
