@@ -96,6 +96,7 @@ class PredictionLog:
         self._buffer: deque[Entry] = deque()
         self._lock, self._writing, self._landing = threading.Lock(), threading.Lock(), threading.Lock()
         self._own: Path | None = None
+        self._held = -1
         self._number = 0
         self._bytes: int | None = None  # of the whole spool, measured again after each landing
         self._ended = threading.Event()
@@ -168,9 +169,21 @@ class PredictionLog:
             name = uuid4().hex
             draft = self._root / f".{name}"  # nobody may find it unlocked
             (draft / OPEN).mkdir(parents=True)
-            self._held = _locked(draft)
+            held = _locked(draft)
+            if held is None:
+                raise OSError(f"{draft} cannot be locked; put the spool on a disk of this machine")
+            self._held = held
             self._own = draft.rename(self._root / name)
         return self._own
+
+    def _release(self) -> None:
+        """Let go of the folder; what is left in it is the next process's."""
+        with self._landing, self._writing:
+            own, self._own = self._own, None
+            if own is not None:
+                if not any(own.rglob("*.parquet")):
+                    shutil.rmtree(own)
+                os.close(self._held)
 
     # -- to the lake -----------------------------------------------------------------------------------------------
 
@@ -234,6 +247,8 @@ class PredictionLog:
             self._thread.join()
         self._try("disk", self.flush)
         self._try("lake", self.land)
+        with Attempt():  # what it cannot let go of, the end of the process does
+            self._release()
 
     def state(self) -> dict[str, Any]:
         """Return what became of the rows, and by place (`disk`, `lake`) since when and why it takes none."""
