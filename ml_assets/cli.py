@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -302,7 +303,6 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    import time
     import warnings
 
     from ml_assets.definitions import defs
@@ -440,19 +440,23 @@ def _promote(given: argparse.Namespace) -> None:
     from ml_assets.packaging.assets import promote_version
 
     problem, version, said, places = _stood(given)
+    begun = time.monotonic()
     found = promote_version(problem, version, why=given.why, force=given.force, **said, **places)
     if not found.promoted:
         raise ValueError(f"{given.model} was not promoted: {found.decision.reason}")
-    print(f"{problem.name}:{found.office.version} is in office: {found.office.why}")
+    seconds = time.monotonic() - begun
+    print(f"{problem.name}:{found.office.version} is in office after {seconds:.1f} s: {found.office.why}")
 
 
 def _rollback(given: argparse.Namespace) -> None:
     from ml_assets.packaging.office import rollback
 
     problem, _, said, places = _stood(given)
+    begun = time.monotonic()
     tracking, store = places["tracking"].open(), places["lake"].open().store
     made = rollback(tracking, store, problem.name, why=given.why, to=given.to, **said)
-    print(f"{problem.name}:{made.version} is in office again, in place of {made.replaced}")
+    seconds = time.monotonic() - begun
+    print(f"{problem.name}:{made.version} is in office again after {seconds:.1f} s, in place of {made.replaced}")
 
 
 def _approve(given: argparse.Namespace) -> None:

@@ -204,10 +204,17 @@ def _candidates(facts: Facts) -> Section:
         "Candidates and search",
         facts={name: text for name, text in told.items() if text},
         sentences=[f"hyperparameters of {line}" for line in settled],
-        table=cells(report.candidates),
+        table=cells([_ordered(row) for row in report.candidates]),
         chosen=winner,
         pictures=drawn,
     )
+
+
+def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a candidate's row with its name first and its note last: the report's JSON sorts by name."""
+    first, last = ("candidate", "selected", "outcome"), ("seconds", "note")
+    middle = [name for name in row if name not in (*first, *last)]
+    return {name: row[name] for name in (*first, *middle, *last) if name in row}
 
 
 def _metrics(facts: Facts) -> Section:
