@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -283,10 +282,7 @@ def _refuse_unfit(model: Model, features: Mapping[str, str], example_rows: pl.Da
 
 def _example(model: Model, rows: pl.DataFrame, task: Task, threshold: float, model_version: str) -> dict[str, Any]:
     """Return request and answer; the answer is for the request as it reads back from JSON."""
-    request = [
-        {name: _plain(value) for name, value in row.items()}
-        for row in rows.head(EXAMPLE_ROWS).select(_as_declared(model)).to_dicts()
-    ]
+    request = rows.head(EXAMPLE_ROWS).select(_as_declared(model)).to_dicts()
     columns = task.answers(model.predict(model.encoder.frame(request)), threshold)
     told = {name: np.asarray(values).tolist() for name, values in columns.items()}
     answer = [
@@ -297,12 +293,11 @@ def _example(model: Model, rows: pl.DataFrame, task: Task, threshold: float, mod
 
 
 def _as_declared(model: Model) -> list[pl.Expr]:
+    """Return the features as a request can have them: JSON has no NaN and no infinity."""
     types = {"Float64": pl.Float64, "Boolean": pl.Boolean, "String": pl.String}
-    return [pl.col(name).cast(types[dtype]) for name, dtype in model.encoder.dtypes.items()]
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    found = {name: pl.col(name).cast(types[dtype]) for name, dtype in model.encoder.dtypes.items()}
+    numbers = [name for name, dtype in model.encoder.dtypes.items() if dtype == "Float64"]
+    return [pl.when(one.is_finite()).then(one).alias(name) if name in numbers else one for name, one in found.items()]
 
 
 def _refuse_other_answer(bundle: Bundle, example: Mapping[str, Any]) -> None:

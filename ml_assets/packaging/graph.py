@@ -382,12 +382,15 @@ def _lookup(graph: _Graph, model: Model) -> str:
         odd = graph.add("Or", graph.add("IsNaN", value), graph.add("IsInf", value))
         return graph.add("Where", odd, float(told["fallback"]), value)
     rows = np.array([*told["table"].values(), told["fallback"]], dtype=np.float64)
+    places = list(enumerate(told["table"]))
+    table: dict[Any, int] = {NULL if column.kind == "category" else math.inf: len(rows) - 1}
     if column.kind == "category":
-        text, table = graph.text(column.name), {key: place for place, key in enumerate(told["table"])}
+        value = graph.text(column.name)
+        table |= {key: place for place, key in places}
     else:
-        text = graph.cast(graph.number(column.name), np.float32)
-        table = {float(key): place for place, key in enumerate(told["table"])}
-    return graph.add("Gather", rows, graph.last(graph.labelled(text, table, len(rows) - 1)), axis=0)
+        value = graph.cast(graph.number(column.name), np.float32)
+        table |= {float(key): place for place, key in places if key != "NaN"}  # a request has null for NaN
+    return graph.add("Gather", rows, graph.last(graph.labelled(value, table, len(rows) - 1)), axis=0)
 
 
 def _spliced(graph: _Graph, model: Model) -> str:

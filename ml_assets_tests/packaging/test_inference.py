@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
 
 from ml_assets.development import model_files
 from ml_assets.development.model_files import Model
@@ -105,11 +107,11 @@ def test_a_bundle_serves_itself(forest: BundleManifest, tmp_path: Path) -> None:
     try:
         waited(address, process)
         told = example(forest)
-        for given, wanted in zip(
+        for found, wanted in zip(
             json.loads(asked(f"{address}/predict", told["request"]))["rows"], told["answer"]["rows"], strict=True
         ):
-            assert given["score"] == pytest.approx(wanted["score"], abs=1e-6)
-            assert (given["prediction"], given["model_version"]) == (wanted["prediction"], "7")
+            assert found["score"] == pytest.approx(wanted["score"], abs=1e-6)
+            assert (found["prediction"], found["model_version"]) == (wanted["prediction"], "7")
         assert json.loads(asked(f"{address}/model"))["digest"] == forest.digest
         assert 'bundle_rows_total{model_version="7",problem="late"} 3.0' in asked(f"{address}/metrics")
     finally:
@@ -207,12 +209,12 @@ def test_small_batches_are_answered_alike(kind: str, name: str, tmp_path: Path) 
     scores = one.predict(one.frame(rows))
     np.testing.assert_allclose(one.small.scores(rows), scores, atol=1e-6)
     wanted = pl.DataFrame(one.answers(scores)).with_columns(model_version=pl.lit("7")).to_dicts()
-    for given, row in zip(one.small.answers(rows), wanted, strict=True):
-        assert given == {name: value if isinstance(value, str) else pytest.approx(value) for name, value in row.items()}
+    for told, row in zip(one.small.answers(rows), wanted, strict=True):
+        assert told == {name: value if isinstance(value, str) else pytest.approx(value) for name, value in row.items()}
     assert one.small.scores([]).shape == scores[:0].shape and one.small.answers([]) == []
     assert one.parity(sample(kind)).differing == 0
-    told = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["graph"]
-    assert told["outside"] == [] and told["parity"]["rows"] == 3_000 and told["parity"]["differing"] == 0
+    known = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["graph"]
+    assert known["outside"] == [] and known["parity"]["rows"] == 3_000 and known["parity"]["differing"] == 0
 
 
 @pytest.mark.parametrize("name", ["xgboost", "svm"])
@@ -293,9 +295,10 @@ def test_a_wrong_value_is_named_by_row_and_field(client: Any, row: str, field: s
         (rows(1).replace("]}", '], "more": 1}'), 422),
         ("{", 422),
         ("[" * 40_000, 400),
+        ("1" * 5_000, 400),
         (" " * 60_000, 413),
     ],
-    ids=["one", "most", "too many", "none", "more keys", "cut off", "deep", "large"],
+    ids=["one", "most", "too many", "none", "more keys", "cut off", "deep", "long number", "large"],
 )
 def test_a_body_is_answered_as_it_deserves(client: Any, body: str, status: int) -> None:
     assert client.post("/predict", content=body, headers={"content-type": "application/json"}).status_code == status
@@ -304,6 +307,22 @@ def test_a_body_is_answered_as_it_deserves(client: Any, body: str, status: int) 
 def test_the_description_has_an_example_that_works(client: Any) -> None:
     row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]["example"]
     assert client.post("/predict", json={"rows": [row]}).status_code == 200
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_every_request_gets_an_answer_that_is_described(client: Any, right: bool) -> None:
+    schema = schemathesis.openapi.from_dict(client.app.openapi())
+    schema.app = client.app
+    mode = schemathesis.GenerationMode.POSITIVE if right else schemathesis.GenerationMode.NEGATIVE
+    statuses: set[int] = set()
+
+    @settings(max_examples=15, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(schema["/predict"]["post"].as_strategy(generation_mode=mode))
+    def asked(case: Any) -> None:
+        statuses.add(case.call_and_validate().status_code)
+
+    asked()
+    assert (200 in statuses) is right and statuses <= {200, 400, 413, 422}
 
 
 def test_features_of_any_name_have_their_names() -> None:
