@@ -17,7 +17,7 @@ from benchmarks.asking import Asked, Connection, at_once, free_port, one_after_a
 from benchmarks.peers import write_peers
 from benchmarks.project import code_of, kept
 from benchmarks.runner import LOSSES, Arm, Bench, Comparison, Limit, Measured, Options
-from benchmarks.scored import plain, rows
+from benchmarks.scored import Stored, plain, rows
 
 COMPARED = 100  # rows whose answers are compared first
 TOLERANCE = 1e-6
@@ -26,7 +26,10 @@ LOAD_A_SECOND, LOAD_SECONDS, SMALL_SECONDS = 200, 60, 2
 STATE = "2"
 NOTES = """Each server is a process of its own on this machine, all by uvicorn with the same settings, ours with its log of predictions on,
 and one client asks over kept connections, on the same cores."""
-FIRST_COMPARED = f"The answers to {COMPARED} rows, sent together and one by one, are compared first, to 1e-6."
+FIRST_COMPARED = f"""The answers to {COMPARED} rows, sent together and one by one, are compared first, to 1e-6; beside a handler that says
+nothing, with the bundle's own."""
+
+MOMENTS = "A request has its moment, whether the last is answered or not, from which its time counts. Times are p50."
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,13 @@ def load(options: Options) -> Iterator[Bench]:
     folder = _folder(options)
     with _started("ours", "xgboost", folder) as served, _started("empty", "xgboost", folder) as other:
         given = _given()
+        found = {served: _scores(served, given), other: _known(folder / "xgboost")}
 
         def steady(one: Served) -> Measured:
             requests = [one.request([given[place % len(given)]]) for place in range(LOAD_A_SECOND * seconds)]
-            found = open_loop(one.port, requests, per_second=LOAD_A_SECOND)
-            told = found.numbers()
-            return Measured(len(found.statuses), found.at(0.5), told | {LOSSES: told["refused"]})
+            run = open_loop(one.port, requests, per_second=LOAD_A_SECOND)
+            told = run.numbers()
+            return Measured(found[one], run.at(0.5), told | {LOSSES: told["refused"]})
 
         yield Bench(
             name="serving_load",
@@ -139,12 +143,10 @@ def load(options: Options) -> Iterator[Bench]:
             judged="losses",
             ours=Arm("serving API", lambda: steady(served)),
             theirs=Arm("empty handler", lambda: steady(other)),
-            compare=lambda ours, theirs: Comparison(
-                None, f"{ours} and {theirs} requests were sent; the other says nothing"
-            ),
+            compare=same_scores,
             rounds=1,
             warm_up=False,
-            notes=f"{NOTES}\nEach request has its moment, whether the last is answered or not; its time counts from that. Times are p50.",
+            notes=f"{NOTES}\n{FIRST_COMPARED}\n{MOMENTS}",
         )
 
 
@@ -163,11 +165,14 @@ def _bench(
     folder = _folder(options)
     with _started("ours", model, folder) as ours, _started(peer, model, folder) as theirs:
         given = _given()
-        found = {one: _scores(one, given) for one in (ours, theirs)} if peer != "empty" else {}
+        found = {
+            ours: _scores(ours, given),
+            theirs: _known(folder / model) if peer == "empty" else _scores(theirs, given),
+        }
 
         def measured(one: Served) -> Measured:
             run = ask(one, given, options.small)
-            return Measured(found.get(one), run.seconds, run.details)
+            return Measured(found[one], run.seconds, run.details)
 
         yield Bench(
             name=name,
@@ -178,7 +183,7 @@ def _bench(
             theirs=Arm(peer, lambda: measured(theirs)),
             compare=same_scores,
             rounds=1 if options.small else 3,
-            notes=NOTES if peer == "empty" else f"{NOTES}\n{FIRST_COMPARED}",
+            notes=f"{NOTES}\n{FIRST_COMPARED}",
         )
 
 
@@ -189,10 +194,14 @@ def _scores(one: Served, given: Sequence[Mapping[str, Any]]) -> list[float]:
     return together
 
 
-def same_scores(ours: Sequence[float] | None, theirs: Sequence[float] | None) -> Comparison:
-    """Compare the scores of all rows that both answered, to 1e-6."""
-    if ours is None or theirs is None:
-        return Comparison(None, "the other handler says nothing")
+def _known(home: Path) -> list[float]:
+    """Return the bundle's own scores of the rows that are compared."""
+    bundle = Stored(**json.loads((home / "bundle.json").read_text())).load()
+    return [float(score) for score in bundle.predict(rows(COMPARED, day=7))]
+
+
+def same_scores(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
+    """Compare the scores of all rows, to 1e-6."""
     if len(ours) != len(theirs):
         return Comparison(False, f"{len(ours)} and {len(theirs)} scores")
     worst = float(np.max(np.abs(np.subtract(ours, theirs))))
