@@ -13,6 +13,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -159,6 +160,7 @@ def require_hashes(values: Collection[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
+@lru_cache(1_024)  # asked for each request
 def is_local(host: str) -> bool:
     """Tell whether an address is this machine's own; of names only localhost is."""
     if host == "localhost":
