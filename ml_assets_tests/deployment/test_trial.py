@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from ml_assets.deployment.trial import LOOK_EVERY, StopRule, Trial, entity_of, p95
+from ml_assets.deployment.trial import LOOK_EVERY, ServingPolicy, StopRule, Trial, entity_of, p95
+from ml_assets.problem import Serving
 
 ROWS = 1_000
 ENTITIES = [[number, "JFK"] for number in range(ROWS)]
@@ -120,3 +122,17 @@ def test_the_percentile_is_a_value_that_was_there() -> None:
     assert p95([]) is None
     assert p95([3.0]) == 3.0
     assert p95([float(number) for number in range(1, 101)]) == 95.0
+
+
+def test_what_is_declared_is_the_policy() -> None:
+    assert Serving().plain() == ServingPolicy()
+    declared = Serving.resolve_from_dict({"canary": 0.1, "durable": True, "stop": {"errors": 0, "window": 50}})
+    assert declared.plain() == ServingPolicy(canary=0.1, durable=True, stop=StopRule(errors=0, window=50))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"log": 1.5}, {"canary": -0.1}, {"stop": {"window": 0}}, {"stop": {"latency": 0}}], ids=str
+)
+def test_what_is_no_share_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Serving.model_validate(wrong)
