@@ -152,7 +152,8 @@ def _deployments(commands: Any) -> None:
         "namespace": "of Kubernetes (default ml-assets)",
         "context": "of kubectl (default: the current one)",
         "clients": "the one namespace that may ask (default: any)",
-        "secret": "name of the Secret with the environment of `ml-assets serve`",
+        "secret": "name of the Secret with the environment of `ml-assets serve`, or of the batch job",
+        "shared": "what holds the bundles for these: a PersistentVolumeClaim, for batch a bucket",
         "cpu": "cores (default 1)",
         "memory": "such as 512Mi (default 1Gi)",
     }

@@ -136,7 +136,9 @@ def test_batch_names_jobs_and_assets_that_dagster_has(release: Release) -> None:
 
 
 def test_batch_makes_yesterdays_partition_each_morning(release: Release, tmp_path: Path) -> None:
-    job, schedule = commands(TARGETS["batch"](release, settings(tmp_path, image=IMAGE, **GOOGLE)))
+    chosen = settings(tmp_path, image=IMAGE, secret="places", shared="bundles", **GOOGLE)
+    job, schedule = commands(TARGETS["batch"](release, chosen))
+    assert "--set-secrets=/secrets/ml-assets.env=places:latest" in job and "bucket=bundles,readonly=true" in job
     assert "dagster asset materialize --module-name ml_assets.definitions" in job and f"--image={IMAGE}" in job
     assert "flight-delay-predictions:run" in schedule
 
@@ -302,7 +304,7 @@ def test_a_bundle_takes_the_place_of_a_bundle_and_of_nothing_else(release: Relea
 SHAPES = {
     "a bundle": {},
     "with monitoring": {"monitoring": True, "clients": "web"},
-    "the API": {"secret": "serving", **GOOGLE},
+    "the API": {"secret": "serving", "shared": "bundles", **GOOGLE},
 }
 
 
@@ -421,5 +423,6 @@ def test_the_api_gets_its_keys_from_a_secret_that_is_named_and_its_identity_from
     (container,) = found["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["envFrom"] == [{"secretRef": {"name": "serving"}}] and "Secret" not in found
     assert container["args"][:3] == ["ml-assets", "serve", "flight_delay"]
+    assert {"name": "shared", "mountPath": "/app/shared", "readOnly": True} in container["volumeMounts"]
     annotations = found["ServiceAccount"]["metadata"]["annotations"]
     assert annotations == {"iam.gke.io/gcp-service-account": GOOGLE["service_account"]}

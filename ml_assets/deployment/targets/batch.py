@@ -15,6 +15,7 @@ UPDATE_JOB, SCORE_JOB = "update", "score"
 """Dagster's jobs: what new files need, asked for by the landing sensor; and the predictions alone."""
 MORNING = "0 5 * * *"
 ENVIRONMENT = "/secrets/ml-assets.env"
+SHARED = "/app/shared"
 SECONDS = 3600
 API = "https://run.googleapis.com/v2"
 
@@ -34,6 +35,7 @@ def plan(release: Release, settings: Settings) -> Plan:
             f"where Dagster's daemon runs, neither is needed: its landing sensor asks for job {UPDATE_JOB}, which scores new days",
             f"days of the past: in the web UI launch job {SCORE_JOB} for a range of days, or "
             f"`dagster asset materialize --module-name {MODULE} --select '{select(release)}' --partition-range FIRST...LAST`",
+            f"bundles must lie where the registry says: --shared mounts a bucket with them at {SHARED}",
             "predictions are the champion's, whichever version was named: batch follows the registry",
         ),
     )
@@ -55,8 +57,14 @@ def _job(release: Release, settings: Settings, name: str) -> tuple[str, ...]:
         *(f"--project={settings.project}", f"--region={settings.region}", f"--image={settings.image}"),
         *(f"--service-account={settings.service_account}", f"--cpu={settings.cpu}", f"--memory={settings.memory}"),
         *("--command=sh", f"--args=^|^-c|{command}", "--tasks=1", "--max-retries=2", f"--task-timeout={SECONDS}s"),
+        *(_mount(settings) if settings.shared else ()),
         *([f"--set-secrets={ENVIRONMENT}={settings.secret}:latest"] if settings.secret else []),
     )
+
+
+def _mount(settings: Settings) -> tuple[str, str]:
+    volume = f"name=shared,type=cloud-storage,bucket={settings.shared},readonly=true"
+    return f"--add-volume={volume}", f"--add-volume-mount=volume=shared,mount-path={SHARED}"
 
 
 def _schedule(settings: Settings, name: str) -> tuple[str, ...]:

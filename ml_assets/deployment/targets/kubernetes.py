@@ -21,6 +21,8 @@ FILE = "manifests.yaml"
 HASHES_VARIABLE = "ML_ASSETS_API_KEY_HASHES"
 HOME = "/app"
 """Where deploy/Dockerfile puts this repository."""
+SHARED = "shared"
+"""Below it: what all pods see under one path, such as the bundles (ML_ASSETS_MODELS)."""
 STORES = (443, 5432, 6379, 5000)
 """Ports that `ml-assets serve` asks: buckets, a database or MLflow's server for the registry, Redis for features."""
 DRAIN_SECONDS = 10
@@ -67,6 +69,8 @@ def _notes(settings: Settings, name: str) -> tuple[str, ...]:
             f"Secret {settings.secret} must exist, with {HASHES_VARIABLE} and what says where things are: "
             f"kubectl create secret generic {settings.secret} --namespace={settings.namespace} --from-env-file=FILE"
         )
+    if settings.secret and not settings.shared:
+        found.append(f"bundles must lie where the registry says: --shared mounts a claim with them at {HOME}/{SHARED}")
     if settings.service_account:
         found.append(
             f"let it act as {settings.service_account}: grant roles/iam.workloadIdentityUser to "
@@ -157,7 +161,10 @@ def _pod(release: Release, settings: Settings, name: str, labels: Mapping[str, s
             {**spread, "topologyKey": key} for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
         "containers": [{**_container(settings), **(_serve if settings.secret else _bundle)(release, settings)}],
-        "volumes": [{"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name in ("tmp", "data")],
+        "volumes": [
+            *({"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name in ("tmp", "data")),
+            *_shared({"name": SHARED, "persistentVolumeClaim": {"claimName": settings.shared}}, settings),
+        ],
     }
 
 
@@ -179,8 +186,17 @@ def _container(settings: Settings) -> Manifest:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "data", "mountPath": f"{HOME}/data"}],
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "data", "mountPath": f"{HOME}/data"},
+            *_shared({"name": SHARED, "mountPath": f"{HOME}/{SHARED}", "readOnly": True}, settings),
+        ],
     }
+
+
+def _shared(part: Manifest, settings: Settings) -> list[Manifest]:
+    """Of the bundles that the registry names: an image of a bundle has its own."""
+    return [part] if settings.secret and settings.shared else []
 
 
 def _bundle(release: Release, _: Settings) -> Manifest:

@@ -19,6 +19,7 @@ _FORMS = {
     "namespace": (NAME, "lower-case letters, digits and hyphens, at most 63, beginning with a letter"),
     "name": (NAME, "lower-case letters, digits and hyphens, at most 63, beginning with a letter"),
     "secret": (NAME, "the name of a Secret, never its content"),
+    "shared": (NAME, "the name of a PersistentVolumeClaim, or for batch of a bucket"),
     "clients": (NAME, "the name of a namespace"),
     "project": (PROJECT, "a Google Cloud project's id, such as my-project-1"),
     "region": (REGION, "such as europe-west1"),
@@ -39,7 +40,8 @@ class Settings:
 
     `name` is of what is made outside, `clients` of the one namespace that may ask, `service_account` of the Google account to
     act as. `secret` names the Secret that becomes the environment of `ml-assets serve` on Kubernetes (without it the image is a
-    bundle's), and of the batch job. `cpu` is in cores and `memory` in Mi or Gi.
+    bundle's), and of the batch job; `shared` names what holds the bundles for these two, a PersistentVolumeClaim or a bucket.
+    `cpu` is in cores and `memory` in Mi or Gi.
     """
 
     root: Path
@@ -50,6 +52,7 @@ class Settings:
     namespace: str = "ml-assets"
     name: str = ""
     secret: str = ""
+    shared: str = ""
     clients: str = ""
     service_account: str = ""
     context: str = ""
