@@ -59,6 +59,8 @@ def _look(
 ) -> tuple[bool, str]:
     if name not in sample.columns:
         return False, f"column {name!r} does not exist: correct promotion.{kind}"
+    if kind != "invariant" and (before.ndim == 2 or before.dtype.kind == "i"):
+        return False, f"an answer that is one of several classes neither rises nor falls: leave out promotion.{kind}"
     changed = _exchanged(sample[name], seed) if kind == "invariant" else _raised(sample[name])
     if changed is None:
         return False, f"column {name!r} is {sample.schema[name]}, of which there is no more: correct promotion.{kind}"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ml_assets.development.lifecycle import Plan
 from ml_assets.development.training import CandidateResult
+from ml_assets.evaluation.assets import gates_of
 from ml_assets.evaluation.behaviour import behaviour_gate
 from ml_assets.evaluation.comparison import compare
 from ml_assets.evaluation.fairness import learned_rows
@@ -36,6 +37,7 @@ from ml_assets.packaging.budget import median_milliseconds
 from ml_assets.packaging.bundle import Bundle, BundleError, build_bundle, load_bundle
 from ml_assets.packaging.champion import Champion
 from ml_assets.packaging.promotion import Decision, decide
+from ml_assets.problem import MlProblem, Promotion
 from ml_assets.tasks import task
 
 BINARY, NUMBER = task("classification"), task("regression")
@@ -221,6 +223,35 @@ def test_answers_move_as_declared(model: Linear, failed: str) -> None:
 def test_a_behaviour_of_a_column_that_has_none_is_red(wrong: str) -> None:
     found = behaviour_gate(Linear(), test_rows(), BINARY, PromotionPolicy(rising=(wrong,)))
     assert not found.passed and "correct promotion.rising" in found.reason
+
+
+def test_one_of_several_classes_neither_rises_nor_falls() -> None:
+    class Several(Linear):
+        def predict(self, frame: pl.DataFrame) -> np.ndarray:
+            one = super().predict(frame)
+            return np.column_stack([one / 2, one / 2, 1 - one])
+
+    kind = task("classification", classes=["a", "b", "c"])
+    assert not behaviour_gate(Several(), test_rows(), kind, PromotionPolicy(rising=("age",))).passed
+    assert behaviour_gate(Several(), test_rows(), kind, PromotionPolicy(invariant=("shop",))).passed
+    assert not behaviour_gate(Several(shop=2.0), test_rows(), kind, PromotionPolicy(invariant=("shop",))).passed
+
+
+def test_what_is_declared_becomes_blocking_checks_and_what_is_not_declared_has_one_default() -> None:
+    assert Promotion().plain() == PromotionPolicy()
+    told = {
+        "name": "sample",
+        "question": "?",
+        "observations": {"key": ["row"], "query": "SELECT row FROM clean_samples"},
+    }
+    binary = {"kind": "classification"}
+    problem = MlProblem.resolve_from_dict(told | {"task": binary, "promotion": {"worst_slice": 0.6, "rising": ["age"]}})
+    assert gates_of(problem) == [
+        *("success_threshold", "beats_baseline", "slices", "calibration", "no_leak", "behaviour")
+    ]
+    assert gates_of(MlProblem.resolve_from_dict(told | {"task": {"kind": "regression"}})) == [
+        *("success_threshold", "beats_baseline", "no_leak")
+    ]
 
 
 # -- challenger and champion -------------------------------------------------------------------------------------------
