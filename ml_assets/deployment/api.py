@@ -34,7 +34,7 @@ from ml_assets.deployment.contributions import contributions
 from ml_assets.deployment.engine import Engine, NoModelError
 from ml_assets.deployment.entities import UNREACHABLE, Asked, Looked, OnlineFeatures, model_rows
 from ml_assets.deployment.metrics import Counted, Metrics
-from ml_assets.features.guard import HASHES_VARIABLE, Guard, RateLimit, is_local, require_hashes
+from ml_assets.features.guard import Guard, RateLimit, refuse_open, require_hashes
 from ml_assets.features.point_in_time import FeatureError
 
 if TYPE_CHECKING:
@@ -364,10 +364,7 @@ def serve(
     """
     import uvicorn
 
-    if not api_keys and not is_local(host):
-        raise FeatureError(
-            f"host {host!r} can be reached by others; set {HASHES_VARIABLE} to SHA-256 hashes of API keys, or serve 127.0.0.1"
-        )
+    refuse_open(host, api_keys)
     uvicorn.run(
         app,
         host=host,

@@ -160,6 +160,14 @@ def require_hashes(values: Collection[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
+def refuse_open(host: str, api_keys: Collection[str]) -> None:
+    """Raise `FeatureError` for an address that others reach, without API keys."""
+    if not api_keys and not is_local(host):
+        raise FeatureError(
+            f"host {host!r} can be reached by others; set {HASHES_VARIABLE} to SHA-256 hashes of API keys, or serve 127.0.0.1"
+        )
+
+
 @lru_cache(1_024)  # asked for each request
 def is_local(host: str) -> bool:
     """Tell whether an address is this machine's own; of names only localhost is."""

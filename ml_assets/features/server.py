@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from ml_assets.features.compiled import CompiledRepo
-from ml_assets.features.guard import HASHES_VARIABLE, Guard, is_local, require_hashes
+from ml_assets.features.guard import Guard, refuse_open, require_hashes
 from ml_assets.features.online.backends import Backend, open_backend
 from ml_assets.features.online.place import repository_backend
 from ml_assets.features.online.reader import OnlineAnswer, OnlineReader
@@ -388,8 +388,5 @@ def serve(app: FastAPI, *, host: str = "127.0.0.1", port: int = 6566, api_keys: 
     """Serve until the process is told to end. `FeatureError` for an address that others reach, without API keys."""
     import uvicorn
 
-    if not api_keys and not is_local(host):
-        raise FeatureError(
-            f"host {host!r} can be reached by others; set {HASHES_VARIABLE} to SHA-256 hashes of API keys, or serve 127.0.0.1"
-        )
+    refuse_open(host, api_keys)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
