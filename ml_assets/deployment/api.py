@@ -316,7 +316,8 @@ def _add_probes(app: FastAPI, api: Api) -> None:
     async def model() -> Response:
         """Tell which model answers, with its features, what was refused, who is on trial, and how the log goes."""
         served = api.engine.current
-        known = {"features": dict(served.bundle.small.features), "threshold": served.bundle.threshold} if served else {}
+        features = dict(served.bundle.small.features) if served else {}
+        known = {"features": features, "threshold": served.bundle.threshold if served else None}
         return _json(api.engine.state() | known)
 
     @app.get("/metrics")
