@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from ml_assets.evaluation.challenge import Examination, examine
-from ml_assets.evaluation.gates import Limits, gates
 from ml_assets.evaluation.explanation import Explanation, explain
+from ml_assets.evaluation.gates import Limits, gates
 from ml_assets.evaluation.page import page
 from ml_assets.evaluation.shown import MOST_BYTES, pictures, short
 from ml_assets_tests.evaluation import problems
