@@ -447,6 +447,7 @@ def _promote(given: argparse.Namespace) -> None:
         raise ValueError(f"{given.model} was not promoted: {found.decision.reason}")
     seconds = time.monotonic() - begun
     print(f"{problem.name}:{found.office.version} is in office after {seconds:.1f} s: {found.office.why}")
+    _card(problem, found.office.version, when=said["when"], **places)
 
 
 def _rollback(given: argparse.Namespace) -> None:
@@ -458,6 +459,7 @@ def _rollback(given: argparse.Namespace) -> None:
     made = rollback(tracking, store, problem.name, why=given.why, to=given.to, **said)
     seconds = time.monotonic() - begun
     print(f"{problem.name}:{made.version} is in office again after {seconds:.1f} s, in place of {made.replaced}")
+    _card(problem, made.version, when=said["when"], **places)
 
 
 def _approve(given: argparse.Namespace) -> None:
@@ -470,6 +472,16 @@ def _approve(given: argparse.Namespace) -> None:
         f"{made.who} approved {problem.name}:{made.version}: model {seen.model[:12]}, data {seen.data[:12]}, "
         f"evaluation {seen.evaluation[:12]}; void when one of them changes"
     )
+    _card(problem, made.version, when=said["when"], **places)
+
+
+def _card(problem: Any, version: str, *, when: Any, **places: Any) -> None:
+    """Bring a version's card up to date with what a person decided. What they decided stands, also where this fails."""
+    from ml_assets.packaging.assets import write_card
+    from ml_assets.resources.environment import resources
+
+    _, page = write_card(problem, version, now=when, reports=resources(ROOT)["reports"], **places)
+    print(f"its model card: {page}")
 
 
 def _history(given: argparse.Namespace) -> None:

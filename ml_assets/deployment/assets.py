@@ -59,7 +59,7 @@ def predictions_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         if problem.features:
             joined = partial(feature_store.for_scoring, problem.features.service, views=problem.features.views)
             scoring = replace(scoring, with_features=joined)
-        champion = in_office(tracking.open(), problem.name)
+        champion = in_office(tracking.open(), problem.name, store=store.store)
         scored = score_table(store, scoring, champion, partitions, now=now, tell=context.log.info)
         written = scored.written
         return dg.MaterializeResult(

@@ -54,7 +54,7 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         made = report_drift(
             lake.open(),
             problem.name,
-            in_office(tracking.open(), problem.name),
+            in_office(tracking.open(), problem.name, store=lake.open().store),
             policy=policy,
             window_days=declared.window_days,
             reports=reports.folder(problem.name, "drift"),
@@ -102,7 +102,7 @@ def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         found = report_performance(
             lake.open(),
             problem.name,
-            in_office(tracking.open(), problem.name),
+            in_office(tracking.open(), problem.name, store=lake.open().store),
             key=problem.observations.key,
             now=clock.open(problem.clock).now(),
         )

@@ -32,7 +32,11 @@ class Registry(TrackingResource):
 
     def open(self) -> Any:
         """Return what `incumbent` asks."""
-        return SimpleNamespace(champion=lambda _: _champion(Path(self.folder)))
+        return SimpleNamespace(
+            champion=lambda _: _champion(Path(self.folder)),
+            aliases=lambda _: {"champion": _champion(Path(self.folder)).version},
+            registered_at=lambda *_: NOW,
+        )
 
 
 @cache
