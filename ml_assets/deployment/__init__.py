@@ -1,1 +1,1 @@
-"""Stage 7, deployment: batch scoring; serving and targets come here too."""
+"""Stage 7, deployment: the serving API and its log, batch scoring, and the targets of `ml-assets deploy`."""
