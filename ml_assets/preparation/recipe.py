@@ -20,7 +20,7 @@ import polars as pl
 from ml_assets import keys
 from ml_assets.lake import AlteredFileError, Lake, Live, Manifest
 from ml_assets.lake.manifest import WHOLE, combined_version
-from ml_assets.preparation.writing import Written, stored_verdict, write_checked
+from ml_assets.preparation.writing import Written, as_stored, write_checked
 from ml_assets.quality import Suite, Verdict
 
 DECLARATION = "declaration"  # among a manifest's inputs: the hash of what is declared
@@ -99,7 +99,7 @@ class Work:
     @property
     def done(self) -> Written:
         """Return what was stored when it was made."""
-        return Written(self.unchanged, stored_verdict(self.unchanged))
+        return as_stored(self.unchanged)
 
     def inputs(self, partition: str) -> dict[str, str]:
         """Return what a partition is made from: `table/partition`, or the name of a table that counts whole, to versions."""

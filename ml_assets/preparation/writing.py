@@ -85,6 +85,12 @@ def _with_unchanged(written: Written, verdicts: Mapping[str, Verdict], unchanged
     return Written(dict(sorted(manifests.items())), merge(dict(sorted(judged.items()))), judged)
 
 
+def as_stored(manifests: Mapping[str, Manifest]) -> Written:
+    """Return what was written when these partitions were made."""
+    judged = _stored(manifests)
+    return Written(manifests, merge(judged), judged)
+
+
 def stored_verdict(manifests: Mapping[str, Manifest], place: int = 0) -> Verdict:
     """Return the verdict over the partitions as it was stored: the suite's, or at another `place` one of `besides`."""
     return merge(_stored(manifests, place))

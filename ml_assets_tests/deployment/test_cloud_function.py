@@ -65,7 +65,8 @@ def ask(port: int, path: str, body: Any = None) -> tuple[int, Any]:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
-        return refused.code, json.loads(refused.read())
+        with refused:
+            return refused.code, json.loads(refused.read())
 
 
 @contextmanager
