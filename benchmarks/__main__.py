@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,6 +38,7 @@ from benchmarks import (
 )
 from benchmarks.processes import BenchError
 from benchmarks.runner import Bench, Options, Outcome, measure
+from ml_assets.cli import TERMINATED
 from ml_assets.resources.process import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -122,6 +125,7 @@ def _own_environment() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that servers are ended too
     try:
         raise SystemExit(main())
     except BenchError as error:

@@ -29,13 +29,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from ml_assets.deployment.api_description import described
-from ml_assets.deployment.bodies import Bodies, Fault, RefusedBody
+from ml_assets.deployment.bodies import Bodies, RefusedBody
 from ml_assets.deployment.contributions import contributions
 from ml_assets.deployment.engine import Engine, NoModelError
 from ml_assets.deployment.entities import UNREACHABLE, Asked, Looked, OnlineFeatures, model_rows
 from ml_assets.deployment.metrics import Counted, Metrics
 from ml_assets.features.guard import Guard, RateLimit, refuse_open, require_hashes
 from ml_assets.features.point_in_time import FeatureError
+from ml_assets.features.push import Fault
 
 if TYPE_CHECKING:
     from ml_assets.deployment.admission import Served

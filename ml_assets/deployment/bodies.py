@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
 
+from ml_assets.features.push import Fault
 from ml_assets.packaging.inference import row_type
 
 MOST_ROWS = 10_000
@@ -36,20 +37,6 @@ EXAMPLES: Mapping[str, Any] = {
     **dict.fromkeys(("Float32", "Float64"), 3.5),
     **dict.fromkeys(WHOLE, 3),
 }
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a request; `row` counts from 0, None when it is not about one row."""
-
-    row: int | None
-    field: str
-    value: str
-    problem: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return {"row": self.row, "field": self.field, "value": self.value, "problem": self.problem}
 
 
 class RefusedBody(ValueError):

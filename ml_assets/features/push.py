@@ -41,12 +41,16 @@ LARGEST_FLOAT32 = 3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one field of a pushed row; `row` counts from 0, None when it is not about one row."""
+    """One thing that is wrong with a request; `row` counts from 0, None when it is not about one row."""
 
     row: int | None
     field: str
     value: str
     problem: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {"row": self.row, "field": self.field, "value": self.value, "problem": self.problem}
 
     def __str__(self) -> str:
         """Return it in one line."""

@@ -344,8 +344,7 @@ def _add_routes(app: FastAPI, server: FeatureServer) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     def refused(faults: Sequence[Fault]) -> Response:
-        detail = [{"row": one.row, "field": one.field, "value": one.value, "problem": one.problem} for one in faults]
-        return JSONResponse({"detail": detail}, 422)
+        return JSONResponse({"detail": [one.to_dict() for one in faults]}, 422)
 
     def wrong(_: Request, error: Exception) -> Response:
         if isinstance(error, PushError):

@@ -303,10 +303,10 @@ def _as_declared(model: Model) -> list[pl.Expr]:
 def _refuse_other_answer(bundle: Bundle, example: Mapping[str, Any]) -> None:
     expected = bundle.task.stored(pl.DataFrame(example["answer"]["rows"]))
     given = bundle.predict(bundle.frame(example["request"]["rows"]))
-    difference, limit = float(np.max(np.abs(given - expected))), PARITY * max(1.0, float(np.max(np.abs(expected))))
-    if not difference <= limit:
+    difference = inference.differs(given, expected)
+    if not difference <= PARITY:
         raise BundleError(
-            f"the bundle's example is answered with a difference of {difference:.1e} (limit {limit:.0e}): "
+            f"the bundle's example is answered with a difference of {difference:.1e} (limit {PARITY:.0e}): "
             f"install exactly what {REQUIREMENTS} says"
         )
 

@@ -67,6 +67,10 @@ def example(manifest: BundleManifest) -> Any:
     return json.loads((Path(manifest.folder) / "example.json").read_text())
 
 
+def test_both_lists_of_types_that_a_skops_file_may_hold_are_one() -> None:
+    assert model_files.Skops.TYPES == inference.SKOPS_TYPES
+
+
 # -- by itself ---------------------------------------------------------------------------------------------------------
 
 
