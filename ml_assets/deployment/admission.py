@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SIZES = (1, 10, 100, 1_000, 10_000)
 MEASURED_FOR = 0.4  # seconds at most, about, for both ways together
 REPEATS = 3
+BESIDE = 1e-3
+"""Seconds that a server's other requests may wait for one answer; longer ones go to a thread, which costs 0.1 ms itself."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -60,6 +62,18 @@ class BreakEven:
 
     rows: int | None
     seconds: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+
+    @cached_property
+    def beside(self) -> int:
+        """Return how many rows are answered within `BESIDE` seconds, by what was measured; between two sizes on a straight line."""
+        found, before = 0, (0, 0.0)
+        for size, ways in sorted(self.seconds.items()):
+            taken = min(ways)
+            if taken > BESIDE:
+                share = (BESIDE - before[1]) / (taken - before[1])
+                return int(before[0] + share * (size - before[0]))
+            found, before = size, (size, taken)
+        return found
 
 
 @dataclass(frozen=True)

@@ -107,12 +107,26 @@ def described(app: FastAPI, api: Api) -> dict[str, Any]:
     made["security"] = [{"ApiKey": []}, {}]
     schemas.update({"Refused": DETAIL, "Faults": FAULTS, "Answers": ROWS, "Explained": EXPLAINED})
     types = _types(api)
+    made["paths"] |= _answering(app)
     for path, operations in made["paths"].items():
         for operation in operations.values():
             operation["responses"] = _responses(path)
             if path in BODIES:
                 operation["requestBody"] = {"required": True, "content": _body(types.get(BODIES[path]), schemas)}
     return made
+
+
+def _answering(app: FastAPI) -> dict[str, Any]:
+    """Return the operations of the routes that answer: they are Starlette's, of which FastAPI tells nothing."""
+    from starlette.routing import Route
+
+    endpoints = {
+        route.path: route.endpoint for route in app.routes if isinstance(route, Route) and route.path in BODIES
+    }
+    return {
+        path: {"post": {"summary": (endpoint.__doc__ or "").strip(), "operationId": endpoint.__name__}}
+        for path, endpoint in endpoints.items()
+    }
 
 
 def _version(api: Api) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
 
 from ml_assets.features.push import Fault
-from ml_assets.packaging.inference import row_type
+from ml_assets.packaging.inference import row_type, strict_dict
 
 MOST_ROWS = 10_000
 MOST_FAULTS = 100
@@ -68,8 +68,7 @@ class Bodies:
             found = self.types[what].model_validate_json(body)
         except ValidationError as error:
             raise RefusedBody(faults_of(error)) from error
-        sent = getattr(found, what)
-        return [one.model_dump() for one in sent] if isinstance(sent, list) else sent.model_dump()
+        return getattr(found, what)
 
     @cached_property
     def types(self) -> dict[str, type[BaseModel]]:
@@ -97,18 +96,14 @@ def _bodies(many: str, one: str, row: Any) -> dict[str, type[BaseModel]]:
     }
 
 
-def _entity_type(bodies: Bodies) -> type[BaseModel]:
+def _entity_type(bodies: Bodies) -> Any:
     """Return the type of one entity: keys, request columns, and the features that no view has."""
     given: dict[str, tuple[Any, Any]] = {name: (_type(kind), _example(kind)) for name, kind in bodies.keys.items()}
     given |= {name: (_type(kind) | None, _example(kind)) for name, kind in bodies.columns.items()}
     kinds = {"Float64": "Float64", "Boolean": "Bool", "String": "String"}
     given |= {name: (_type(kinds[bodies.features[name]]) | None, bodies.row.get(name)) for name in bodies.needed}
-    fields: dict[str, Any] = {
-        f"column_{place}": (kind, Field(alias=name)) for place, (name, (kind, _)) in enumerate(given.items())
-    }
-    example = {name: bodies.row.get(name, shown) for name, (_, shown) in given.items()}
-    config = ConfigDict(strict=True, extra="forbid", serialize_by_alias=True, json_schema_extra={"example": example})
-    return create_model("Entity", __config__=config, **fields)
+    fields = {name: kind for name, (kind, _) in given.items()}
+    return strict_dict("Entity", fields, {name: bodies.row.get(name, shown) for name, (_, shown) in given.items()})
 
 
 def _type(declared: str) -> Any:

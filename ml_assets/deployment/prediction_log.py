@@ -26,11 +26,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+import numpy as np
 import polars as pl
 
 from ml_assets.deployment.attempt import Attempt
@@ -43,6 +44,8 @@ MOMENT, VERSION = "event_timestamp", "model_version"
 OPEN, BATCH, DONE, LOCK = "open", "batch-", ".done-", ".lock"
 TIME = pl.Datetime("us", "UTC")
 TYPES = {"Float64": pl.Float64(), "Boolean": pl.Boolean(), "String": pl.String()}
+ANSWERS: Mapping[str, pl.DataType | None] = {"score": pl.Float64(), "scores": pl.List(pl.Float64)}
+NOT_KNOWN: Mapping[str, pl.DataType | None] = {}
 MOST_ROWS, MOST_SPOOLED = 50_000, 256 * 2**20
 FLUSH_SECONDS, LAND_SECONDS = 0.5, 30.0
 _DAY = "_day"
@@ -300,30 +303,31 @@ def as_rows(entries: Iterable[Entry]) -> pl.DataFrame:
 
 def _frame(entries: Sequence[Entry]) -> pl.DataFrame:
     """Return entries whose features are the same ones."""
-    types = entries[0].types
-    told = [
-        (entry, number, answer)
-        for entry in entries
-        for number, answer in zip(entry.numbers, entry.answers, strict=True)
-    ]
-    columns: dict[str, pl.Series] = {
-        REQUEST: pl.Series([entry.request for entry, _, _ in told], dtype=pl.String),
-        ROW: pl.Series([number for _, number, _ in told], dtype=pl.Int64),
-        MOMENT: pl.Series([entry.moment for entry, _, _ in told], dtype=TIME),
-        ARM: pl.Series([entry.arm for entry, _, _ in told], dtype=pl.String),
-        VERSION: pl.Series([entry.version for entry, _, _ in told], dtype=pl.String),
-        MILLISECONDS: pl.Series([1000 * entry.seconds for entry, _, _ in told], dtype=pl.Float64),
+    types, counts = entries[0].types, [len(entry.numbers) for entry in entries]
+    numbers = [number for entry in entries for number in entry.numbers]
+    answers = [answer for entry in entries for answer in entry.answers]
+    if len(answers) != len(numbers):
+        raise ValueError(f"{len(answers)} answers to {len(numbers)} rows: give one for each")
+    about = {
+        REQUEST: pl.Series([entry.request for entry in entries], dtype=pl.String),
+        MOMENT: pl.Series([entry.moment for entry in entries], dtype=TIME),
+        ARM: pl.Series([entry.arm for entry in entries], dtype=pl.String),
+        VERSION: pl.Series([entry.version for entry in entries], dtype=pl.String),
+        MILLISECONDS: pl.Series([1000 * entry.seconds for entry in entries], dtype=pl.Float64),
     }
+    which = pl.Series(np.repeat(np.arange(len(entries)), counts))
+    columns = {name: value.gather(which) for name, value in about.items()}
+    columns |= {ROW: pl.Series(numbers, dtype=pl.Int64)}
     for view in sorted({view for entry in entries for view in entry.statuses}):
-        values = [_at(entry.statuses.get(view, ()), number) for entry, number, _ in told]
+        values = [_at(entry.statuses.get(view, ()), number) for entry in entries for number in entry.numbers]
         columns[f"{STATUS}{view}"] = pl.Series(values, dtype=pl.String)
-    entities = [_at(entry.entities, number) or {} for entry, number, _ in told]
-    columns |= {name: _series(name, entities, None) for name in _names(entities) if name not in columns}
-    rows = [entry.rows[number] for entry, number, _ in told]
-    columns |= {name: _series(name, rows, TYPES.get(dtype)) for name, dtype in types.items()}
-    answers = [answer for _, _, answer in told]
-    columns |= {name: _series(name, answers, _answer_type(name)) for name in _names(answers) if name != VERSION}
-    return pl.DataFrame(columns)
+    entities = [_at(entry.entities, number) or {} for entry in entries for number in entry.numbers]
+    rows = [entry.rows[number] for entry in entries for number in entry.numbers]
+    columns |= _columns(entities, [name for name in _names(entities) if name not in columns])
+    columns |= _columns(rows, types, {name: TYPES.get(dtype) for name, dtype in types.items()})
+    columns |= _columns(answers, [name for name in _names(answers) if name != VERSION], ANSWERS)
+    order = [REQUEST, ROW, *(name for name in columns if name not in (REQUEST, ROW))]
+    return pl.DataFrame({name: columns[name] for name in order})
 
 
 def _at(values: Sequence[Any], place: int) -> Any:
@@ -331,15 +335,15 @@ def _at(values: Sequence[Any], place: int) -> Any:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
+    return list(dict.fromkeys(chain.from_iterable(rows)))
 
 
-def _series(name: str, rows: Sequence[Mapping[str, Any]], dtype: pl.DataType | None) -> pl.Series:
-    return pl.Series(name, [row.get(name) for row in rows], dtype=dtype, strict=False)
-
-
-def _answer_type(name: str) -> pl.DataType | None:
-    return {"score": pl.Float64(), "scores": pl.List(pl.Float64)}.get(name)
+def _columns(
+    rows: Sequence[Mapping[str, Any]], names: Iterable[str], types: Mapping[str, pl.DataType | None] = NOT_KNOWN
+) -> dict[str, pl.Series]:
+    return {
+        name: pl.Series(name, [row.get(name) for row in rows], dtype=types.get(name), strict=False) for name in names
+    }
 
 
 def _by_day(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,6 @@ import numpy as np
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
-    from pydantic import BaseModel
 
 VERSION = 3
 """Of what a bundle's files hold."""
@@ -100,10 +100,10 @@ class Predictor:
         numbers, texts = self._names
         feed: Feed = {}
         if numbers:  # NumPy reads None as NaN
-            feed[NUMBERS] = np.array([[row[name] for name in numbers] for row in rows], np.float64)
+            feed[NUMBERS] = np.array([*map(_taking(numbers), rows)], np.float64)
         if texts:
-            said = [[NULL if row[name] is None else row[name] for name in texts] for row in rows]
-            feed[TEXTS] = np.array(said, dtype=object)
+            taken = map(_taking(texts), rows)
+            feed[TEXTS] = np.array([[NULL if one is None else one for one in row] for row in taken], dtype=object)
         return feed
 
     @cached_property
@@ -116,7 +116,7 @@ class Predictor:
         """Return the answer to each row as JSON has it: prediction, score where the task has one, model_version."""
         columns = {name: values.tolist() for name, values in self.columns(self.scores(rows)).items()}
         columns["model_version"] = [self.model_version] * len(rows)
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return [dict(zip(columns, values, strict=False)) for values in zip(*columns.values(), strict=True)]
 
     def columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
         """Return the columns of the answer, with the decisions at the threshold."""
@@ -126,6 +126,13 @@ class Predictor:
         if self.output == "probability":
             return {"prediction": (scores >= self.threshold).astype(np.int64), "score": scores}
         return {"prediction": scores} if self.output == "cluster" else {"prediction": scores, "score": scores}
+
+
+def _taking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Return what takes the values of some names out of a row, as a tuple."""
+    if len(names) == 1:
+        return lambda row: (row[names[0]],)
+    return itemgetter(*names)
 
 
 def load(folder: Path | str, *, digest: str, threads: int = 1) -> Predictor:
@@ -281,26 +288,30 @@ _MODELS: dict[str, Callable[[bytes, int], Scorer]] = {"ubj": _ubj, "skops": _sko
 # -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def row_type(features: Mapping[str, str], example: Mapping[str, Any] | None = None) -> type[BaseModel]:
-    """Return the type of one row of a request: each feature by its name, of its type or null, and nothing else.
+def row_type(features: Mapping[str, str], example: Mapping[str, Any] | None = None) -> Any:
+    """Return the type of one row of a request: a dict of each feature, of its type or null, and nothing else.
 
     A number is a JSON number that is finite, not a text and not true; a text is one that UTF-8 can write. `example` is shown
-    in the description, see `with_example`. `model_dump()` gives the features by their names, whatever these are.
+    in the description, see `with_example`.
     """
-    from pydantic import AfterValidator, ConfigDict, Field, create_model
+    from pydantic import AfterValidator, Field
 
     types: dict[str, Any] = {
         "Float64": Annotated[float, Field(allow_inf_nan=False)],
         "Boolean": bool,
-        "String": Annotated[str, AfterValidator(_writable)],
+        "String": Annotated[str, AfterValidator(_writable), Field(json_schema_extra={"pattern": f"^[^{NULL}]*$"})],
     }
-    fields: dict[str, Any] = {
-        f"feature_{place}": (types[kind] | None, Field(alias=name))
-        for place, (name, kind) in enumerate(features.items())
-    }
+    return strict_dict("Row", {name: types[kind] | None for name, kind in features.items()}, example)
+
+
+def strict_dict(name: str, fields: Mapping[str, Any], example: Mapping[str, Any] | None = None) -> Any:
+    """Return a type that pydantic checks and leaves a dict: these fields, whatever their names, strictly, and no others."""
+    from pydantic import ConfigDict, with_config
+    from typing_extensions import TypedDict  # pydantic reads no other before Python 3.12
+
     shown: Any = {"example": dict(example)} if example else None
-    config = ConfigDict(strict=True, extra="forbid", serialize_by_alias=True, json_schema_extra=shown)
-    return create_model("Row", __config__=config, **fields)
+    made: Any = TypedDict(name, dict(fields))  # type: ignore[misc]
+    return with_config(ConfigDict(strict=True, extra="forbid", json_schema_extra=shown))(made)
 
 
 def _writable(text: str) -> str:
@@ -410,7 +421,7 @@ def _add_answers(app: FastAPI, model: Predictor, most_rows: int) -> None:
     async def predict(body: Any) -> dict[str, Any]:
         """Answer each row, in order."""
         start = time.perf_counter()
-        given = [one.model_dump() for one in body.rows]
+        given: list[dict[str, Any]] = body.rows
         made = model.answers(given) if len(given) <= AT_ONCE else await asyncio.to_thread(model.answers, given)
         seconds.observe(time.perf_counter() - start)
         answered.inc(len(given))

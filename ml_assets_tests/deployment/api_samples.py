@@ -55,10 +55,11 @@ def predictor(features: Mapping[str, str] | None = None, **change: Any) -> Predi
     return Predictor(**told | change)
 
 
-def in_office(version: str = "7", small: Predictor | None = None) -> Any:
-    """Return a model in service, as far as the API looks at it."""
+def in_office(version: str = "7", small: Predictor | None = None, beside: int = 32) -> Any:
+    """Return a model in service, as far as the API looks at it; `beside` rows are answered between two requests."""
     one = small or predictor()
-    return SimpleNamespace(version=version, bundle=SimpleNamespace(small=one, threshold=one.threshold))
+    bundle, measured = SimpleNamespace(small=one, threshold=one.threshold), SimpleNamespace(beside=beside)
+    return SimpleNamespace(version=version, bundle=bundle, break_even=measured)
 
 
 class SmallEngine:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ml_assets.deployment import admission
 from ml_assets.deployment.admission import (
+    BESIDE,
     MEASURED_FOR,
     SIZES,
     Appointed,
@@ -111,6 +112,22 @@ def test_at_each_measured_size_from_there_on_the_chosen_way_is_not_slower(
     assert (rows is not None and rows <= largest) == (found[largest][1] < found[largest][0])
     if rows is not None:
         assert all(native < small for size, (small, native) in found.items() if size >= rows)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows"),
+    [
+        ({}, 0),  # nothing was measured
+        ({1: (0.002, 0.003)}, 0),
+        ({1: (0.0001, 0.0009), 10: (0.0009, 0.0004), 100: (0.0012, 0.0022)}, 77),  # 0.4 ms, and 0.8 ms for 90 rows more
+        ({1: (0.0001, 0.0009), 10_000: (0.0009, 0.0004)}, 10_000),
+    ],
+)
+def test_rows_answered_beside_other_requests_follow_from_what_was_measured(
+    seconds: dict[int, tuple[float, float]], rows: int
+) -> None:
+    assert BESIDE == 1e-3
+    assert BreakEven(None, seconds).beside == rows
 
 
 @pytest.mark.parametrize(("kind", "name"), KINDS, ids=[f"{kind} {name}" for kind, name in KINDS])
