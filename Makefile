@@ -57,7 +57,7 @@ test: setup packages ## run all tests, the quick ones first (ARGS="-k name" for 
 	@$(BIN)/python -m pytest -q -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
 
 packages:
-	@missing=""; for name in redis-server buildah debootstrap docker-registry; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	@missing=""; for name in redis-server buildah debootstrap docker-registry prometheus; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$$missing postgresql"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "Installing$$missing, for the tests"; \

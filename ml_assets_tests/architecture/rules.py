@@ -63,7 +63,7 @@ class Module:
 
     @property
     def is_assets(self) -> bool:
-        return self.name.endswith(".assets")
+        return self.name.endswith((".assets", "_assets"))
 
     @cached_property
     def imports(self) -> list[Import]:
@@ -116,9 +116,12 @@ def _local(target: str) -> str | None:
 
 
 def dagster_stays_in_assets(tree: Sequence[Module]) -> list[str]:
-    """Only `assets.py`, the entry, the declarations, `keys.py`, `resources/`, `defs/` and the check's one module may know Dagster."""
+    """Only `assets.py`, `<part>_assets.py`, the entry, declarations, `keys.py`, `resources/`, `defs/` and the check's one module know Dagster."""
     return [
-        module.at(found.line, f"imports {found.target}; only assets.py and {', '.join(KNOW_DAGSTER)} may know Dagster")
+        module.at(
+            found.line,
+            f"imports {found.target}; only assets.py, *_assets.py and {', '.join(KNOW_DAGSTER)} may know Dagster",
+        )
         for module in tree
         if module.name and not module.is_assets and not module.within(*KNOW_DAGSTER)
         for found in module.imports
@@ -168,13 +171,18 @@ def _may_import(module: Module, found: Import, room: str) -> bool:
     if room == "resources":
         return module.is_assets or (_rank(module.room) or 0) >= 20
     if module.room == "resources":
-        return room in (*GROUND, *STAGES) and ".assets" not in found.target
-    if ".assets" in found.target and module.room in STAGES and not module.is_assets:
+        return room in (*GROUND, *STAGES) and not _of_assets(found.target)
+    if _of_assets(found.target) and module.room in STAGES and not module.is_assets:
         return False
     if module.room == "replay":
         return room in (*GROUND, "collection")
     own, other = _rank(module.room), _rank(room)
     return own is not None and other is not None and other < own
+
+
+def _of_assets(target: str) -> bool:
+    """Tell whether an import is of an asset module, or of something in one."""
+    return any(part == "assets" or part.endswith("_assets") for part in target.split(".")[1:])
 
 
 def no_circles(tree: Sequence[Module]) -> list[str]:

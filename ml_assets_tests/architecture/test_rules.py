@@ -40,11 +40,18 @@ PLANTED = [
         "def main(): ...",
     ),
     (rules.dagster_stays_in_assets, "features/compute.py", "import dagster", "from ml_assets import keys"),
+    (rules.dagster_stays_in_assets, "monitoring/kpi.py", "import dagster", "from ml_assets import keys"),
     (
         rules.dagster_stays_in_assets,
         "check/shape.py",
         "from dagster.components.core import defs_module",
         "from ml_assets.check import dagster_side",
+    ),
+    (
+        rules.arrows_run_one_way,
+        "resources/status.py",
+        "from ml_assets.monitoring.kpi_assets import kpi_asset",
+        "from ml_assets.monitoring.kpi import totals",
     ),
     (
         rules.arrows_run_one_way,
