@@ -116,7 +116,7 @@ def _local(target: str) -> str | None:
 
 
 def dagster_stays_in_assets(tree: Sequence[Module]) -> list[str]:
-    """Only `assets.py`, `<part>_assets.py`, the entry, declarations, `keys.py`, `resources/`, `defs/` and the check's one module know Dagster."""
+    """Only `assets.py`, `<part>_assets.py`, the entry, declarations, `keys.py`, `resources/`, `defs/` and one of `check/` know Dagster."""
     return [
         module.at(
             found.line,
