@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from ml_assets.evaluation.report import number, table
+from ml_assets.monitoring.errors import MonitoringError
 
 Kind = Literal["numeric", "categorical", "unknown"]
 Verdict = Literal["drift", "stable", "too few rows", "all null", "constant", "missing"]
@@ -38,10 +39,6 @@ DECILES = np.arange(0.1, 0.95, 0.1)
 PRIOR = 0.5
 EXPECTED = 5
 NAMED = 5
-
-
-class MonitoringError(ValueError):
-    """What should be monitored does not fit. The message names the thing, the value and the fix."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from ml_assets.evaluation.evidently import SAMPLE_ROWS, bounded_sample, dataset, page, run_html, sample_note
-from ml_assets.monitoring.drift import MonitoringError
+from ml_assets.monitoring.errors import MonitoringError
 
 TITLE = "Data drift"
 LEAST_ROWS = 2
