@@ -4,31 +4,17 @@
 its values were true, and windows end there; `created_timestamp` is when the newest file behind it landed.
 """
 
-import os
 from datetime import timedelta
-from pathlib import Path
 
 from entities import aircraft, carrier, dest, origin
 from feast import Entity, FeatureView, Field, FileSource, PushSource, RequestSource
 from feast.types import Float64, String, UnixTimestamp
 
+from ml_assets.features.declaring import lake_table
 from ml_assets.features.on_demand import on_demand_view
 
 OWNER = "team:operations"
 FOREVER = timedelta(0)  # Feast's spelling; None is stored as zero, and every later plan would show it as a change
-
-
-def lake_table(view: str) -> str:
-    """Return the path of the view's table: in ../data/lake, or in the lake that $ML_ASSETS_LAKE names.
-
-    That is a URL, or a folder as seen from the folder above this one.
-    """
-    lake = os.environ.get("ML_ASSETS_LAKE")
-    if not lake:
-        lake = "../data/lake"
-    elif "://" not in lake:
-        lake = str(Path(__file__).resolve().parent.parent / lake)
-    return f"{lake.rstrip('/')}/features/{view}"
 
 
 def feature_view(
@@ -47,7 +33,7 @@ def feature_view(
     """
     table = FileSource(
         name=name,
-        path=lake_table(name),
+        path=lake_table(name, __file__),
         timestamp_field="event_timestamp",
         created_timestamp_column="created_timestamp",
         description=f"Lake table features/{name}.",

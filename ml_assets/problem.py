@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import dagster as dg
@@ -15,7 +14,6 @@ from ml_assets.resources.scaffolder import ExampleScaffolder
 
 TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", re.IGNORECASE)
 CLUSTERING, ENSEMBLE = "clustering", "ensemble"
-NO_CANDIDATES = ("base", "registry")  # modules beside the candidates
 OUTCOMES = ("true_positive", "false_positive", "false_negative", "true_negative")
 Clock = Literal["replay", "system"]
 
@@ -471,9 +469,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
 
 def candidates_of(kind: str) -> tuple[str, ...]:
     """Return the names of a task's candidates: those of their modules, so that no numeric library is loaded for them."""
-    from pkgutil import iter_modules
+    from ml_assets.development.candidates import CLUSTERS, module_names
 
-    folder = Path(__file__).parent / "development" / "candidates"
-    modules = iter_modules([str(folder / "clusters" if kind == CLUSTERING else folder)])
-    found = sorted(one.name for one in modules if not one.ispkg and one.name not in NO_CANDIDATES)
+    found = module_names(CLUSTERS if kind == CLUSTERING else "")
     return tuple(found) if kind == CLUSTERING else (*found, ENSEMBLE)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ml_assets.development.candidates.base import Candidate, CandidateError, Fitted, Rows, sampled
-from ml_assets.development.candidates.registry import candidate, candidates, names, supported
+from ml_assets.development.candidates.registry import candidate, candidates, names
 from ml_assets.development.encoding import Encoder
 from ml_assets_tests.development.samples import (
     EVERY,
@@ -332,7 +332,7 @@ def test_support_is_said_with_a_reason() -> None:
     assert "at least 50 training rows, and there are 49" in candidate("neural").supports(TASKS["binary"], 49).reason
     assert candidate("svm").supports(TASKS["clustering"], 1_000).reason == "svm does not do clustering"
     assert candidate("k_means").supports(TASKS["binary"], 1_000).reason == "k_means does not do classification"
-    assert [known.name for known in supported(TASKS["binary"], 5)] == ["baseline"]
+    assert [known.name for known in candidates() if known.supports(TASKS["binary"], 5)] == ["baseline"]
 
 
 def test_sample_is_seeded_sorted_and_without_repetition() -> None:
