@@ -149,11 +149,9 @@ def performance(
     time, or a window that ends before it starts.
     """
     answers, names = stored_columns(task), [key] if isinstance(key, str) else list(key)
-    known = label_timestamp if label_timestamp in labels.columns or MOMENT not in labels.columns else MOMENT
     _need(predictions, [*names, MOMENT, *answers, "in_sample"], "predictions")
-    _need(labels, [*names, label, known], "labels")
+    named = _named(labels, names, label, label_timestamp)
     start, end = _window(predictions, now, window_start, window_end)
-    named = labels.select(_key(names), label=pl.col(label), known=pl.col(known))
     inside = _inside(predictions, names, start, end, answers)
     rows = _states(inside, named, now)
     measure = partial(_measure, task=task, threshold=threshold, minimum_rows=minimum_rows)
@@ -166,6 +164,24 @@ def performance(
         periods=tuple(parts),
         duplicates=inside.height - rows.height,
     )
+
+
+def outcomes(predictions: pl.DataFrame, labels: pl.DataFrame, *, now: datetime, key: Sequence[str]) -> pl.DataFrame:
+    """Return what is known of each prediction at `now`, by the rules of `performance`: each observation once, in order of time.
+
+    Columns: `place`, the row of `predictions`; `label`, null unless matured; `state`, one of `STATES`. Raises as `performance`.
+    """
+    _need(predictions, [*key, MOMENT, "in_sample"], "predictions")
+    columns = [_key(key), pl.col(MOMENT), pl.col("in_sample").fill_null(True)]
+    rows = predictions.select(*columns, place=pl.int_range(pl.len()))
+    return _states(rows, _named(labels, key, "label", "label_timestamp"), now).select("place", "label", "state")
+
+
+def _named(labels: pl.DataFrame, key: Sequence[str], label: str, label_timestamp: str) -> pl.DataFrame:
+    """Key, label, and since when it is known."""
+    known = label_timestamp if label_timestamp in labels.columns or MOMENT not in labels.columns else MOMENT
+    _need(labels, [*key, label, known], "labels")
+    return labels.select(_key(key), label=pl.col(label), known=pl.col(known))
 
 
 def _need(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
