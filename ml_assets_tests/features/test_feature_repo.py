@@ -114,8 +114,8 @@ def test_a_view_that_is_no_longer_declared_is_removed(repo: Path) -> None:
     apply(repo)
     text = (repo / "views.py").read_text()
     (repo / "views.py").write_text(text[: text.index("aircraft_spec = ")])
-    services = (repo / "services.py").read_text().replace("    aircraft_spec,\n", "")
-    services = services.replace("    departure_context,\n", "")
+    services = (repo / "services.py").read_text().replace("    views.aircraft_spec,\n", "")
+    services = services.replace("    views.departure_context,\n", "")
     (repo / "services.py").write_text(services)
     with pytest.raises(FeatureError, match=r"'aircraft_seats' \(Float64\) is gone, but .* \(problem flight_delay\)"):
         apply(repo)
