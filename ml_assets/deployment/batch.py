@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,8 @@ from ml_assets.preparation.writing import PARTITION, Written, together, write_ch
 
 MOST_ROWS = 100_000
 """Rows scored at a time, in whole days: tens of MB, and a run over a year of the flights is four portions."""
+
+AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -75,24 +77,29 @@ def score_table(
     """Score the observations of `partitions` (None: a table without days) and write them with their verdicts.
 
     Rows, order, versions and verdicts are those of one write of everything: a day's answers depend on that day alone, and it is
-    judged by itself. Days of up to `most_rows` rows are in memory together, and once more while they are written beside the
-    next. `tell` hears of each portion. Raises `MissingPartitionError` without observations.
+    judged by itself. `AT_ONCE` portions are in work at a time, so that one is scored while another is written; memory holds so
+    many times days of up to `most_rows` rows. `tell` hears of each portion. Raises `MissingPartitionError` without observations.
     """
     there = lake.live(scoring.observed, partitions)
     asked = {day: item for day, item in there.items() if item.rows or not scoring.may_be_empty}
+    found = portions(asked, most_rows)
     # Days without observations, whose predictions are emptied, come with the first portion.
     rest = [name for name in partitions or () if name not in asked]
     job = _Job(lake, scoring, champion, there, now)
-    with ThreadPoolExecutor(1) as writer:
-        parts: list[Future[_Part]] = []
-        for names in portions(asked, most_rows):
-            days = None if partitions is None else names + ([] if parts else rest)
-            frame = _answered(job, {name: asked[name] for name in names}, days)
-            if parts:
-                parts[-1].result()  # one portion is written at a time, while the next is scored
-            parts.append(writer.submit(_written, job, frame, days))
-            tell(f"scored {sum(asked[name].rows for name in names)} rows, {_span(names)}")
-    return _whole([part.result() for part in parts])
+
+    def made(place: int) -> _Part:
+        names = found[place]
+        days = None if partitions is None else names + ([] if place else rest)
+        return _written(job, _answered(job, {name: asked[name] for name in names}, days), days)
+
+    pool, parts = ThreadPoolExecutor(AT_ONCE, "scoring"), []
+    try:
+        for names, part in zip(found, pool.map(made, range(len(found))), strict=True):
+            parts.append(part)
+            tell(f"scored {part.rows} rows, {_span(names)}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return _whole(parts)
 
 
 def portions(live: Mapping[str, Live], most_rows: int) -> list[list[str]]:
