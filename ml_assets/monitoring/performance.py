@@ -120,6 +120,22 @@ class PerformanceReport:
         return "\n\n".join(parts) + "\n"
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Predictions of a window [start, end) with what is known of their labels at `now`, one row for each key.
+
+    Columns of `rows`: key, row (its place in the predictions), event_timestamp, the task's columns of answers, model_version,
+    in_sample, label (null unless matured), known (when the label became known), state (one of `STATES`).
+    `duplicates`: rows left out, because a later one has their key.
+    """
+
+    rows: pl.DataFrame
+    now: datetime
+    start: datetime
+    end: datetime
+    duplicates: int
+
+
 def performance(
     predictions: pl.DataFrame,
     labels: pl.DataFrame,
@@ -135,7 +151,34 @@ def performance(
     period: timedelta = WEEK,
     minimum_rows: int = 100,
 ) -> PerformanceReport:
-    """Measure predictions on the labels known at `now` (a time zone is required, as in all times here).
+    """Measure predictions on the labels known at `now`: `match` and `measured` in one call."""
+    matched = match(
+        predictions,
+        labels,
+        now=now,
+        task=task,
+        key=key,
+        label=label,
+        label_timestamp=label_timestamp,
+        window_start=window_start,
+        window_end=window_end,
+    )
+    return measured(matched, task=task, threshold=threshold, period=period, minimum_rows=minimum_rows)
+
+
+def match(
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    now: datetime,
+    task: Task,
+    key: str | Sequence[str],
+    label: str = "label",
+    label_timestamp: str = "label_timestamp",
+    window_start: datetime | None = None,
+    window_end: datetime | None = None,
+) -> Matched:
+    """Find what is known of each prediction's label at `now` (a time zone is required, as in all times here).
 
     predictions: `key`, event_timestamp, the task's columns of answers, in_sample (null counts as in sample), and perhaps
     model_version; of rows with the same key the latest by event_timestamp counts. labels: `key`, `label`, `label_timestamp`; of
@@ -144,44 +187,39 @@ def performance(
     without a timestamp is not known to be known: it stays pending. Labels without such a column are known from their
     event_timestamp on.
 
-    The window is [window_start, window_end), by default from the first prediction until now, cut into periods from its
-    start. Fewer than `minimum_rows` matured rows give no metrics. Raises a MonitoringError for missing columns, a naive
-    time, or a window that ends before it starts.
+    The window is [window_start, window_end), by default from the first prediction until now. Raises a MonitoringError for
+    missing columns, a naive time, or a window that ends before it starts.
     """
     answers, names = stored_columns(task), [key] if isinstance(key, str) else list(key)
+    known = label_timestamp if label_timestamp in labels.columns or MOMENT not in labels.columns else MOMENT
     _need(predictions, [*names, MOMENT, *answers, "in_sample"], "predictions")
-    named = _named(labels, names, label, label_timestamp)
+    _need(labels, [*names, label, known], "labels")
     start, end = _window(predictions, now, window_start, window_end)
+    named = labels.select(_key(names), label=pl.col(label), known=pl.col(known))
     inside = _inside(predictions, names, start, end, answers)
     rows = _states(inside, named, now)
-    measure = partial(_measure, task=task, threshold=threshold, minimum_rows=minimum_rows)
-    parts = [measure(_between(rows, *bounds), *bounds) for bounds in _periods(start, end, period)]
+    return Matched(rows, now, start, end, inside.height - rows.height)
+
+
+def measured(
+    matched: Matched, *, task: Task, threshold: float, period: timedelta = WEEK, minimum_rows: int = 100
+) -> PerformanceReport:
+    """Measure matched predictions over the whole window, and in periods from its start.
+
+    Fewer than `minimum_rows` matured rows give no metrics.
+    """
+    measure = partial(measure_rows, task=task, threshold=threshold, minimum_rows=minimum_rows)
+    parts = [
+        measure(between(matched.rows, *bounds), *bounds) for bounds in _periods(matched.start, matched.end, period)
+    ]
     return PerformanceReport(
-        now=now,
+        now=matched.now,
         threshold=threshold,
         task=task.kind,
-        overall=measure(rows, start, end),
+        overall=measure(matched.rows, matched.start, matched.end),
         periods=tuple(parts),
-        duplicates=inside.height - rows.height,
+        duplicates=matched.duplicates,
     )
-
-
-def outcomes(predictions: pl.DataFrame, labels: pl.DataFrame, *, now: datetime, key: Sequence[str]) -> pl.DataFrame:
-    """Return what is known of each prediction at `now`, by the rules of `performance`: each observation once, in order of time.
-
-    Columns: `place`, the row of `predictions`; `label`, null unless matured; `state`, one of `STATES`. Raises as `performance`.
-    """
-    _need(predictions, [*key, MOMENT, "in_sample"], "predictions")
-    columns = [_key(key), pl.col(MOMENT), pl.col("in_sample").fill_null(True)]
-    rows = predictions.select(*columns, place=pl.int_range(pl.len()))
-    return _states(rows, _named(labels, key, "label", "label_timestamp"), now).select("place", "label", "state")
-
-
-def _named(labels: pl.DataFrame, key: Sequence[str], label: str, label_timestamp: str) -> pl.DataFrame:
-    """Key, label, and since when it is known."""
-    known = label_timestamp if label_timestamp in labels.columns or MOMENT not in labels.columns else MOMENT
-    _need(labels, [*key, label, known], "labels")
-    return labels.select(_key(key), label=pl.col(label), known=pl.col(known))
 
 
 def _need(frame: pl.DataFrame, columns: Sequence[str], name: str) -> None:
@@ -210,10 +248,9 @@ def _inside(
     version = (
         pl.col("model_version").cast(pl.String) if "model_version" in predictions.columns else pl.lit(None, pl.String)
     )
-    columns = [_key(key), pl.col(MOMENT, *answers), version.alias("model_version")]
+    columns = [_key(key), pl.int_range(pl.len()).alias("row"), pl.col(MOMENT, *answers), version.alias("model_version")]
     seen = pl.col("in_sample").fill_null(True)
-    within = pl.col("event_timestamp").is_between(start, end, closed="left")
-    return predictions.filter(within).select(*columns, seen)
+    return predictions.select(*columns, seen).filter(pl.col(MOMENT).is_between(start, end, closed="left"))
 
 
 def _key(names: Sequence[str]) -> pl.Expr:
@@ -248,7 +285,7 @@ def _known(labels: pl.DataFrame, now: datetime) -> pl.DataFrame:
     by_now = labels.filter((pl.col("known") <= now) | never)
     dated = pl.col("known").fill_null(datetime(1, 1, 1, tzinfo=now.tzinfo))  # a dated label beats an undated null
     newest = by_now.filter(dated == dated.max().over("key"))
-    return newest.group_by("key").agg(pl.col("label").first(), answers=pl.col("label").n_unique())
+    return newest.group_by("key").agg(pl.col("label", "known").first(), answers=pl.col("label").n_unique())
 
 
 def _periods(start: datetime, end: datetime, period: timedelta) -> list[tuple[datetime, datetime]]:
@@ -261,13 +298,15 @@ def _periods(start: datetime, end: datetime, period: timedelta) -> list[tuple[da
     return bounds
 
 
-def _between(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+def between(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return the rows with start <= event_timestamp < end."""
     return rows.filter(pl.col("event_timestamp").is_between(start, end, closed="left"))
 
 
-def _measure(
-    rows: pl.DataFrame, start: datetime, end: datetime, *, task: Task, threshold: float, minimum_rows: int
+def measure_rows(
+    rows: pl.DataFrame, start: datetime, end: datetime, *, task: Task, threshold: float, minimum_rows: int = 100
 ) -> PeriodPerformance:
+    """Count and measure matched rows, all of which lie in [start, end)."""
     counts = {state: int((rows["state"] == state).sum()) for state in STATES}
     y, score = labelled(rows, task=task)
     status, note = _status(counts, rows.height, minimum_rows)
