@@ -17,7 +17,7 @@ from ml_assets.development.candidates.base import Candidate, Fitting
 from ml_assets.development.candidates.registry import candidate, candidates, names
 from ml_assets.development.challenger import Challenger, make_challenger
 from ml_assets.development.model_files import Model
-from ml_assets.development.rows import DevelopmentRows, development_rows
+from ml_assets.development.rows import DevelopmentRows, TrainingError, development_rows
 from ml_assets.development.search import Budget
 from ml_assets.development.selection import Selection, best_of, select, standard_errors, values_of
 from ml_assets.development.training import CandidateResult, train_candidate
@@ -154,3 +154,22 @@ def develop(
     return Developed(
         tuple(results), selection, plan.challenger(selection.winner, results, rows, Path(folder) / "challenger")
     )
+
+
+def develop_again(plan: Plan, training_set: pl.DataFrame, settled: Mapping[str, Any], folder: Path) -> Challenger:
+    """Return the winner, trained again without a search, fitted again, calibrated, with its threshold; models go to `folder`.
+
+    `settled` as `development.origin.settled` told it. An ensemble is made again of all that it was made of.
+    `TrainingError` when a candidate that was trained cannot be trained any more.
+    """
+    rows, winner, variants = plan.rows(training_set), settled["winner"], settled["variants"]
+    alone = [name for name in variants if name != ENSEMBLE and winner in (name, ENSEMBLE)]
+    results: list[CandidateResult] = []
+    for name in alone:
+        candidate = plan.candidate(name).variant(variants[name])
+        results.append(train_candidate(candidate, rows, plan.how, folder=folder / name, value=plan.decides))
+    if winner == ENSEMBLE:
+        results.append(plan.train(ENSEMBLE, rows, folder / ENSEMBLE, others=results))
+    if failed := [f"{one.name}: {one.reason}" for one in results if not one.trained]:
+        raise TrainingError(f"candidates that were trained cannot be trained any more: {'; '.join(failed)}")
+    return plan.challenger(winner, results, rows, folder / "challenger")

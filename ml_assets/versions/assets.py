@@ -100,10 +100,11 @@ def rebuild(
     import json
     from tempfile import TemporaryDirectory
 
+    from ml_assets.development.lifecycle import develop_again
     from ml_assets.lake import Lake, content_hash
     from ml_assets.packaging.bundle import load_bundle, verify
     from ml_assets.versions.past import restore
-    from ml_assets.versions.rebuild import Rebuilt, code_differs, compare, refit
+    from ml_assets.versions.rebuild import Rebuilt, code_differs, compare
 
     registry = tracking.open()
     ref, declared, settled = _registered(problem, registry, version)
@@ -122,7 +123,7 @@ def rebuild(
         frame = training_frame(declared, past, there, as_known_at=moment).labelled
         if (made_of := content_hash(frame)) != ref.tags["data_hash"]:
             return Rebuilt(data_hash=made_of, **told)
-        made = refit(plan_of(declared, frame.columns), frame, json.loads(settled), Path(folder) / "models")
+        made = develop_again(plan_of(declared, frame.columns), frame, json.loads(settled), Path(folder) / "models")
         test = frame.filter(frame["split"] == "test")
         files = verify(Path(ref.source), ref.tags["bundle_digest"]).files
         same, difference = compare(made, bundle, files, test)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ml_assets.development.blend import NAME as ENSEMBLE
 from ml_assets.development.challenger import Challenger
-from ml_assets.development.lifecycle import Plan
-from ml_assets.development.training import CandidateResult, train_candidate
 from ml_assets.packaging.bundle import Bundle
 
 SAME_SCORES = 1e-6
@@ -59,24 +54,6 @@ class Rebuilt:
         files = "every model file has the same SHA-256" if self.same_files else "model files differ in bytes"
         told = f"{name}: training set {self.data_hash[:12]} is the same; {files}; scores of {self.rows} test rows differ by"
         return f"{told} at most {self.difference or 0:.1e}.{' ' + self.code if self.code else ''}"
-
-
-def refit(plan: Plan, training_set: pl.DataFrame, settled: Mapping[str, Any], folder: Path) -> Challenger:
-    """Return the winner, trained again without a search, fitted again, calibrated, with its threshold; models go to `folder`.
-
-    `settled` as `development.origin.settled` told it. An ensemble is made again of all that it was made of.
-    """
-    rows, winner, variants = plan.rows(training_set), settled["winner"], settled["variants"]
-    alone = [name for name in variants if name != ENSEMBLE and winner in (name, ENSEMBLE)]
-    results: list[CandidateResult] = []
-    for name in alone:
-        candidate = plan.candidate(name).variant(variants[name])
-        results.append(train_candidate(candidate, rows, plan.how, folder=folder / name, value=plan.decides))
-    if winner == ENSEMBLE:
-        results.append(plan.train(ENSEMBLE, rows, folder / ENSEMBLE, others=results))
-    if failed := [f"{one.name}: {one.reason}" for one in results if not one.trained]:
-        raise RebuildError(f"candidates that were trained cannot be trained any more: {'; '.join(failed)}")
-    return plan.challenger(winner, results, rows, folder / "challenger")
 
 
 def compare(made: Challenger, bundle: Bundle, files: Mapping[str, str], test: pl.DataFrame) -> tuple[bool, float]:
