@@ -14,7 +14,6 @@ from ml_assets.resources.scaffolder import ExampleScaffolder
 
 TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(raw|clean)_(\w+)", re.IGNORECASE)
 CLUSTERING, ENSEMBLE = "clustering", "ensemble"
-OUTCOMES = ("true_positive", "false_positive", "false_negative", "true_negative")
 Clock = Literal["replay", "system"]
 
 
@@ -345,7 +344,9 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     retrain: Retrain = Retrain()
     serving: Serving = Serving()
     value: Mapping[str, Any] = Field(
-        default={}, description="what outcomes are worth, e.g. {true_positive: 40, currency: USD}"
+        default={},
+        description="what outcomes are worth: {true_positive: 40, false_positive: -15, currency: USD}, of classes {right: 5, wrong: -2}, "
+        "of numbers {per_unit_of_error: -1.5}",
     )
     seed: int = Field(default=2013, description="of everything that is drawn at random")
 
@@ -390,13 +391,10 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     @field_validator("value")
     @classmethod
     def _value(cls, value: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
-        task = info.data.get("task")
-        if value and task and (task.kind != "classification" or task.classes):
-            raise ValueError("value says what the four outcomes of a yes or no are worth: leave it out for other tasks")
-        unknown = sorted(set(value) - {*OUTCOMES, "currency"})
-        texts = sorted(name for name in OUTCOMES if not isinstance(value.get(name, 0), (int, float)))
-        if unknown or texts:
-            raise ValueError(f"value {unknown or texts}: give numbers for any of {list(OUTCOMES)}, and a currency")
+        from ml_assets.tasks.value import declared_value
+
+        if "task" in info.data:
+            declared_value(info.data["task"].plain(), value)
         return value
 
     @property

@@ -152,6 +152,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "candidates": {"candidates": ["xgboost", "baseline"]},
     "clustering candidates": {"task": TASKS["clustering"], "candidates": ["k_means"], **NEITHER},
     "value": {"value": {"true_positive": 40, "false_positive": -15.5, "currency": "USD"}},
+    "value of classes": {"task": TASKS["multiclass"], **NEITHER, "value": {"right": 5, "wrong": -2}},
+    "value by class": {"task": TASKS["multiclass"], **NEITHER, "value": {"right": 5, "wrong": {CLASSES[0]: -9}}},
+    "value of errors": {
+        "task": TASKS["regression"],
+        **NEITHER,
+        "value": {"per_unit_of_error": -1.5, "currency": "USD"},
+    },
     "availability": {"availability": {"history_from": "2013-01-01", "label_delay": "1d", "refreshed": "daily"}},
     "search": {"search": {"trials": 0, "seconds": 1.5, "rows": 100, "folds": 2}},
     "lower case": query("select * from clean_flights"),
@@ -229,9 +236,26 @@ def test_what_may_be_declared_loads(changes: dict[str, Any]) -> None:
         ({"value": {"true_positives": 40}}, r"value \['true_positives'\]: give numbers for any of \['true_positive', "),
         (
             {"task": {"kind": "regression"}, "value": {"true_positive": 4}, "success": {}},
-            "worth: leave it out for other tasks",
+            r"value \['true_positive'\]: give a number for \['per_unit_of_error'\]",
         ),
         ({"value": {"true_positive": "much"}}, r"value \['true_positive'\]: give numbers"),
+        ({"value": {"true_positive": 4, "currency": 3}}, "value.currency 3 is no text: write a unit of money"),
+        (
+            {"task": TASKS["clustering"], **NEITHER, "value": {"right": 4}},
+            r"value \{'right': 4\} does not fit task 'clustering', which has no outcome: leave value out",
+        ),
+        (
+            {"task": TASKS["regression"], **NEITHER, "value": {"per_unit_of_error": 1.5}},
+            "value.per_unit_of_error 1.5 is not below 0: an error costs",
+        ),
+        (
+            {"task": TASKS["multiclass"], **NEITHER, "value": {"right": 5, "wrong": {"nobody": -1}}},
+            r"value.wrong \['nobody'\]: give one number, or numbers for any of the classes",
+        ),
+        (
+            {"task": TASKS["multiclass"], **NEITHER, "value": {"right": -5}},
+            "is above value.right -5: a wrong answer cannot be worth more",
+        ),
         ({"search": {"trials": -1}}, "trials"),
         ({"search": {"seconds": 0}}, "seconds"),
         ({"search": {"rows": 10}}, "rows"),

@@ -202,8 +202,10 @@ def plan_of(problem: "MlProblem", columns: list[str]) -> Any:
 
 
 def outcomes_of(problem: "MlProblem") -> dict[str, float]:
-    """Return what each outcome is worth, without the currency."""
-    return {name: float(worth) for name, worth in problem.value.items() if name != "currency"}
+    """Return what each outcome of a yes or no is worth, by which the threshold is chosen; nothing of other tasks."""
+    from ml_assets.tasks.classification import OUTCOMES
+
+    return {name: float(worth) for name, worth in problem.value.items() if name in OUTCOMES}
 
 
 def features_of(problem: "MlProblem", columns: list[str]) -> list[str]:

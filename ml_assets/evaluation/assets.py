@@ -1,5 +1,6 @@
 """Stage 5 in Dagster: the challenger on the untouched test split, beside the baseline and the champion in office."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,15 @@ def declaration_of(problem: "MlProblem") -> dict[str, str]:
         "unit": problem.task.unit,
         "success": f"{problem.metric}{'' if limit is None else f' {wanted} {limit:g}'}",
         "better than the baseline by": f"{success.beats_baseline_by:g}" if problem.task.plain().supervised else "",
-        "value of outcomes": ", ".join(f"{name.replace('_', ' ')} {worth}" for name, worth in problem.value.items()),
+        "value of outcomes": ", ".join(_worth(problem.value)),
         "data": problem.availability.notes,
     }
     return {name: text for name, text in said.items() if text}
+
+
+def _worth(value: Mapping[str, Any]) -> Iterator[str]:
+    """Each outcome with what it is worth; of classes that are told apart, one by one."""
+    for name, worth in value.items():
+        spelled = name.replace("_", " ")
+        parts = [f"{spelled} {part} {what}" for part, what in worth.items()] if isinstance(worth, Mapping) else []
+        yield from parts or [f"{spelled} {worth}"]
