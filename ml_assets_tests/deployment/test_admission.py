@@ -32,13 +32,12 @@ from ml_assets.deployment.admission import (
     small_answers,
 )
 from ml_assets.deployment.engine import Engine
-from ml_assets.development import model_files
 from ml_assets.development.tracking import ChampionRef, Tracking
-from ml_assets.development.training import CandidateResult
 from ml_assets.lake import Store
-from ml_assets.packaging.bundle import BundleError, build_bundle
+from ml_assets.packaging.bundle import BundleError
 from ml_assets.packaging.history import HistoryError
-from ml_assets_tests.development.samples import TASKS, features_of, model_of, sample
+from ml_assets_tests.development.samples import model_of, sample
+from ml_assets_tests.packaging.bundles import built, stored
 
 NOW = datetime(2013, 11, 3, 12, tzinfo=UTC)
 KINDS = [
@@ -56,20 +55,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Make the bundle of a small trained model."""
 
     def made(kind: str = "binary", name: str = "linear", version: str = "7", **change: Any) -> Appointed:
-        root, frame, model = tmp_path_factory.mktemp("bundles"), sample(kind), model_of(kind, name)
-        model.save(root / "model")
-        told: dict[str, Any] = {
-            "result": CandidateResult(name, "trained", str(root / "model"), sha256=model_files.hashes(model.files())),
-            "problem": "late",
-            "features": {one: str(frame.schema[one]) for one in features_of(kind)},
-            "example_rows": frame.tail(5),
-            "model_version": f"run {version}",
-            "data_hash": "abc",
-            "code_version": "1",
-            "threshold": 0.4,
-            "task": TASKS[kind],
-        }
-        return Appointed(version, root / "bundle", build_bundle(root / "bundle", **{**told, **change}).digest)
+        root = tmp_path_factory.mktemp("bundles")
+        result = stored(root / "model", model_of(kind, name), name)
+        told = {"example_rows": sample(kind).tail(5), "model_version": f"run {version}", **change}
+        return Appointed(version, root / "bundle", built(root / "bundle", result, kind, **told).digest)
 
     return made
 

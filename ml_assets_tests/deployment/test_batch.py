@@ -14,12 +14,11 @@ import pytest
 
 from ml_assets.deployment.admission import native_answers, small_answers
 from ml_assets.deployment.batch import Scoring, portions, score_table
-from ml_assets.development.model_files import hashes
-from ml_assets.development.training import CandidateResult
 from ml_assets.lake import Lake, MissingPartitionError
-from ml_assets.packaging.bundle import build_bundle, load_bundle
+from ml_assets.packaging.bundle import load_bundle
 from ml_assets.packaging.champion import Champion
-from ml_assets_tests.development.samples import TASKS, features_of, model_of, sample
+from ml_assets_tests.development.samples import TASKS, model_of, sample
+from ml_assets_tests.packaging.bundles import built, stored
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 DAYS = ["2013-01-01", "2013-01-02", "2013-01-03", "2013-01-04"]
@@ -30,21 +29,9 @@ KINDS = {"binary": "xgboost", "multiclass": "xgboost", "regression": "random_for
 
 @cache
 def champion(kind: str, root: Path) -> Champion:
-    model = model_of(kind, KINDS[kind])
-    model.save(root / "model")
-    built = build_bundle(
-        root / "bundle",
-        result=CandidateResult(KINDS[kind], "trained", str(root / "model"), sha256=hashes(model.files())),
-        problem="p",
-        features={name: str(sample(kind).schema[name]) for name in features_of(kind)},
-        example_rows=sample(kind),
-        model_version="1",
-        data_hash="d",
-        code_version="c",
-        threshold=0.5,
-        task=TASKS[kind],
-    )
-    bundle = load_bundle(root / "bundle", digest=built.digest)
+    result = stored(root / "model", model_of(kind, KINDS[kind]), KINDS[kind])
+    packed = built(root / "bundle", result, kind, problem="p", threshold=0.5)
+    bundle = load_bundle(root / "bundle", digest=packed.digest)
     return Champion("7", bundle, "d", datetime(2013, 1, 2, tzinfo=UTC), NOW, {})
 
 

@@ -11,15 +11,13 @@ import polars as pl
 import pytest
 
 from ml_assets.deployment.assets import predictions_asset
-from ml_assets.development.model_files import hashes
-from ml_assets.development.training import CandidateResult
 from ml_assets.lake import Lake
-from ml_assets.packaging.bundle import build_bundle
 from ml_assets.packaging.champion import BUNDLE_DIGEST, tags_of
 from ml_assets.preparation.assets import observations_asset
 from ml_assets.problem import MlProblem
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
-from ml_assets_tests.development.samples import FEATURES, TASKS, model_of, sample
+from ml_assets_tests.development.samples import model_of, sample
+from ml_assets_tests.packaging.bundles import built, stored
 
 DAYS = ["2013-01-01", "2013-01-02", "2013-01-03"]
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
@@ -41,24 +39,10 @@ class Registry(TrackingResource):
 
 @cache
 def _champion(folder: Path) -> SimpleNamespace:
-    model = model_of("binary", "baseline")
-    model.save(folder / "model")
-    result = CandidateResult("baseline", "trained", str(folder / "model"), sha256=hashes(model.files()))
-    built = build_bundle(
-        folder / "bundle",
-        result=result,
-        problem="p",
-        features={name: str(sample("binary").schema[name]) for name in FEATURES},
-        example_rows=sample("binary"),
-        model_version="1",
-        data_hash="d",
-        code_version="c",
-        threshold=0.5,
-        task=TASKS["binary"],
-    )
+    packed = built(folder / "bundle", stored(folder / "model", model_of("binary", "baseline")), problem="p")
     known = {"data_hash": "d", "fitted_until": NOW - timedelta(days=99), "live_from": NOW - timedelta(days=99)}
-    tags = tags_of(**known, test_metrics={}, reason="") | {BUNDLE_DIGEST: built.digest}  # type: ignore[arg-type]
-    return SimpleNamespace(version="7", source=built.folder, tags=tags)
+    tags = tags_of(**known, test_metrics={}, reason="") | {BUNDLE_DIGEST: packed.digest}  # type: ignore[arg-type]
+    return SimpleNamespace(version="7", source=packed.folder, tags=tags)
 
 
 def declared(every_day: bool) -> MlProblem:

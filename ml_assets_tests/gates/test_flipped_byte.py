@@ -15,11 +15,11 @@ from ml_assets.collection import quarantine
 from ml_assets.collection.collect import collect
 from ml_assets.development import model_files
 from ml_assets.development.experiment import Experiment
-from ml_assets.development.training import CandidateResult
 from ml_assets.lake import AlteredFileError
-from ml_assets.packaging.bundle import BundleError, build_bundle, load_bundle
+from ml_assets.packaging.bundle import BundleError, load_bundle
 from ml_assets_tests.collection.outside import NOW, THINGS, open_places, put
-from ml_assets_tests.development.samples import FEATURES, TASKS, model_of, sample
+from ml_assets_tests.development.samples import model_of
+from ml_assets_tests.packaging.bundles import built, stored
 
 DAY = "2013-01-31"
 GOOD, BROKEN = "id,value\n1,0.5\n", "id,value\n1,-1\n"
@@ -98,22 +98,8 @@ def model(root: Path, name: str) -> Artifact:
 
 
 def bundle(root: Path, name: str) -> Artifact:
-    made, frame = model_of("binary", "baseline"), sample("binary")
-    made.save(root / "model")
-    result = CandidateResult("baseline", "trained", str(root / "model"), sha256=model_files.hashes(made.files()))
-    built = build_bundle(
-        root / "bundle",
-        result=result,
-        problem="late",
-        features={feature: str(frame.schema[feature]) for feature in FEATURES},
-        example_rows=frame,
-        model_version="1",
-        data_hash="a" * 64,
-        code_version="1",
-        threshold=0.5,
-        task=TASKS["binary"],
-    )
-    read = lambda: load_bundle(root / "bundle", digest=built.digest)  # noqa: E731
+    packed = built(root / "bundle", stored(root / "model", model_of("binary", "baseline")))
+    read = lambda: load_bundle(root / "bundle", digest=packed.digest)  # noqa: E731
     return Artifact(root / "bundle" / name, read, BundleError, (model_files, "parse"))
 
 

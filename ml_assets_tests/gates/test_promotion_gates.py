@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.development.lifecycle import Plan
-from ml_assets.development.training import CandidateResult
 from ml_assets.evaluation.assets import gates_of
 from ml_assets.evaluation.behaviour import behaviour_gate
 from ml_assets.evaluation.comparison import compare
@@ -34,7 +33,7 @@ from ml_assets.evaluation.leaks import forest, leak_gate
 from ml_assets.evaluation.metrics import Answered, answered
 from ml_assets.evaluation.report import make_report
 from ml_assets.packaging.budget import median_milliseconds
-from ml_assets.packaging.bundle import Bundle, BundleError, build_bundle, load_bundle
+from ml_assets.packaging.bundle import Bundle, BundleError, load_bundle
 from ml_assets.packaging.champion import Champion
 from ml_assets.packaging.promotion import Decision, decide
 from ml_assets.problem import MlProblem, Promotion
@@ -423,36 +422,23 @@ def test_an_equal_is_never_worse_the_interval_holds_the_gain_and_decisions_repea
 
 
 def test_a_corrupted_bundle_is_refused_and_a_packed_model_that_answers_otherwise_is_red(tmp_path: Path) -> None:
-    from ml_assets.development.model_files import hashes
-    from ml_assets_tests.development.samples import FEATURES as NAMES
-    from ml_assets_tests.development.samples import TASKS, model_of, sample
+    from ml_assets_tests.development.samples import model_of, sample
+    from ml_assets_tests.packaging.bundles import built, stored
 
     frame, model = sample("binary"), model_of("binary", "linear")
-    model.save(tmp_path / "linear")
-    built = build_bundle(
-        tmp_path / "bundle",
-        result=CandidateResult("linear", "trained", str(tmp_path / "linear"), sha256=hashes(model.files())),
-        problem="late",
-        features={name: str(frame.schema[name]) for name in NAMES},
-        example_rows=frame.tail(3),
-        model_version="1",
-        data_hash="abc",
-        code_version="1",
-        threshold=0.5,
-        task=TASKS["binary"],
-    )
-    bundle = load_bundle(tmp_path / "bundle", digest=built.digest)
+    packed = built(tmp_path / "bundle", stored(tmp_path / "linear", model))
+    bundle = load_bundle(tmp_path / "bundle", digest=packed.digest)
     given, expected = bundle.predict(frame), model.predict(frame)
     assert parity_gate(given, expected).passed
     assert not parity_gate(given + np.eye(1, len(given)).ravel() * 1e-4, expected).passed
     assert not parity_gate(np.where(np.arange(len(given)) == 5, np.nan, given), expected).passed
     assert not parity_gate(given[1:], expected).passed
-    largest = max(built.sizes, key=lambda name: built.sizes[name])
+    largest = max(packed.sizes, key=lambda name: packed.sizes[name])
     content = bytearray((tmp_path / "bundle" / largest).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "bundle" / largest).write_bytes(content)
     with pytest.raises(BundleError, match="bundle refused"):
-        load_bundle(tmp_path / "bundle", digest=built.digest)
+        load_bundle(tmp_path / "bundle", digest=packed.digest)
 
 
 def test_a_slow_model_and_a_large_one_are_over_budget() -> None:

@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ml_assets.development.model_files import hashes
 from ml_assets.development.tracking import ChampionRef, Tracking
-from ml_assets.development.training import CandidateResult
 from ml_assets.lake import Store
-from ml_assets.packaging.bundle import BundleManifest, build_bundle
+from ml_assets.packaging.bundle import BundleManifest
 from ml_assets.packaging.champion import Champion, tags_of
 from ml_assets.packaging.office import Outcome, promote, register
 from ml_assets.packaging.promotion import Decision
-from ml_assets_tests.development.samples import FEATURES, TASKS, model_of, sample
+from ml_assets_tests.development.samples import model_of
+from ml_assets_tests.packaging.bundles import built, stored
 
 NOW = datetime(2013, 11, 1, tzinfo=UTC)
 PROBLEM = "late"
@@ -65,29 +64,15 @@ class FakeRegistry:
 
 def packed(folder: Path, score: float) -> BundleManifest:
     """Return a bundle whose threshold tells how good it is."""
-    model = model_of("binary", "baseline")
-    if not (folder / "model").exists():
-        model.save(folder / "model")
-    result = CandidateResult("baseline", "trained", str(folder / "model"), sha256=hashes(model.files()))
-    return build_bundle(
-        folder / f"bundle-{score}",
-        result=result,
-        problem=PROBLEM,
-        features={name: str(sample("binary").schema[name]) for name in FEATURES},
-        example_rows=sample("binary"),
-        model_version="baseline@abc",
-        data_hash="abc",
-        code_version="1",
-        threshold=score,
-        task=TASKS["binary"],
-    )
+    result = stored(folder / "model", model_of("binary", "baseline"))
+    return built(folder / f"bundle-{score}", result, problem=PROBLEM, threshold=score)
 
 
 def registered(tracking: Any, folder: Path, score: float, *, run_id: str = "run") -> str:
     """Register a bundle that is as good as `score` (0 to 1), and return its version."""
-    built, tags = packed(folder, score), tags_of(data_hash="abc", fitted_until=NOW, live_from=NOW, test_metrics={})
+    bundle, tags = packed(folder, score), tags_of(data_hash="abc", fitted_until=NOW, live_from=NOW, test_metrics={})
     return register(
-        cast(Tracking, tracking), PROBLEM, run_id=run_id, folder=Path(built.folder), digest=built.digest, tags=tags
+        cast(Tracking, tracking), PROBLEM, run_id=run_id, folder=Path(bundle.folder), digest=bundle.digest, tags=tags
     )
 
 

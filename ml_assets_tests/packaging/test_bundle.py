@@ -18,14 +18,13 @@ from ml_assets.packaging import inference
 from ml_assets.packaging.bundle import (
     SERVING,
     BundleError,
-    BundleManifest,
-    build_bundle,
     load_bundle,
     pinned,
     verify,
 )
 from ml_assets.tasks import TaskError
 from ml_assets_tests.development.samples import FEATURES, TASKS, features_of, model_of, sample
+from ml_assets_tests.packaging.bundles import built, stored
 
 FRAME = sample("binary")
 TYPES = {name: str(FRAME.schema[name]) for name in FEATURES}
@@ -46,39 +45,16 @@ def model(kind: str, name: str) -> model_files.Model:
     return model_files.ensemble({one: model_of(kind, one) for one in weights}, weights)
 
 
-def stored(kind: str, name: str, folder: Path) -> CandidateResult:
-    """Return what became of a candidate whose model lies in a folder."""
-    made = model(kind, name)
-    made.save(folder)
-    return CandidateResult(name, "trained", str(folder), sha256=model_files.hashes(made.files()))
-
-
 @pytest.fixture(scope="module", params=EACH, ids="-".join)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, CandidateResult]:
     """A kind of task, and a candidate for it."""
     kind, name = request.param
-    return kind, stored(kind, name, tmp_path_factory.mktemp("candidates") / name)
+    return kind, stored(tmp_path_factory.mktemp("candidates") / name, model(kind, name), name)
 
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> CandidateResult:
-    return stored("binary", "baseline", tmp_path_factory.mktemp("candidates") / "baseline")
-
-
-def built(folder: Path, result: CandidateResult, kind: str = "binary", **change: Any) -> BundleManifest:
-    frame = sample(kind)
-    told: dict[str, Any] = {
-        "result": result,
-        "problem": "late",
-        "features": {name: str(frame.schema[name]) for name in features_of(kind)},
-        "example_rows": frame.tail(3),
-        "model_version": "7",
-        "data_hash": "abc",
-        "code_version": "1",
-        "threshold": 0.4,
-        "task": TASKS[kind],
-    }
-    return build_bundle(folder, **{**told, **change})
+    return stored(tmp_path_factory.mktemp("candidates") / "baseline", model("binary", "baseline"), "baseline")
 
 
 def test_bundle_scores_like_the_trained_model(case: tuple[str, CandidateResult], tmp_path: Path) -> None:

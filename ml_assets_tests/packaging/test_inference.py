@@ -24,11 +24,11 @@ from pydantic import TypeAdapter
 
 from ml_assets.development import model_files
 from ml_assets.development.model_files import Model
-from ml_assets.development.training import CandidateResult
 from ml_assets.packaging import bundle, graph, inference
-from ml_assets.packaging.bundle import BundleError, BundleManifest, build_bundle, load_bundle
+from ml_assets.packaging.bundle import BundleError, BundleManifest, load_bundle
 from ml_assets.packaging.inference import RefusedBundle, create_app, load, row_type
-from ml_assets_tests.development.samples import TASKS, features_of, model_of, sample
+from ml_assets_tests.development.samples import features_of, model_of, sample
+from ml_assets_tests.packaging.bundles import built, stored
 
 BLOCKED = ("ml_assets", "polars", "pandas", "dagster", "mlflow", "sklearn", "xgboost", "skops", "onnx", "skl2onnx")
 RUNNER = """
@@ -39,29 +39,14 @@ runpy.run_path({file!r}, run_name="__main__")
 """
 
 
-def built(folder: Path, model: Model, kind: str = "binary", **change: Any) -> BundleManifest:
-    """Write the bundle of a model."""
-    model.save(folder.parent / "model")
-    result = CandidateResult("one", "trained", str(folder.parent / "model"), sha256=model_files.hashes(model.files()))
-    frame = sample(kind)
-    told: dict[str, Any] = {
-        "result": result,
-        "problem": "late",
-        "features": {name: str(frame.schema[name]) for name in features_of(kind)},
-        "example_rows": frame.tail(3),
-        "model_version": "7",
-        "data_hash": "abc",
-        "code_version": "1",
-        "threshold": 0.4,
-        "task": TASKS[kind],
-        "parity_rows": frame,
-    }
-    return build_bundle(folder, **{**told, **change})
+def packed(folder: Path, model: Model, kind: str = "binary") -> BundleManifest:
+    """Write the bundle of a model, compared with the whole sample."""
+    return built(folder, stored(folder.parent / "model", model), kind, parity_rows=sample(kind))
 
 
 @pytest.fixture(scope="module")
 def forest(tmp_path_factory: pytest.TempPathFactory) -> BundleManifest:
-    return built(tmp_path_factory.mktemp("forest") / "bundle", model_of("binary", "random_forest"))
+    return packed(tmp_path_factory.mktemp("forest") / "bundle", model_of("binary", "random_forest"))
 
 
 def example(manifest: BundleManifest) -> Any:
@@ -183,7 +168,7 @@ def test_a_manifest_cannot_lead_elsewhere(copied: Path) -> None:
 
 def test_another_version_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "VERSION", 2)
-    old = built(tmp_path / "old", model_of("binary", "baseline"))
+    old = packed(tmp_path / "old", model_of("binary", "baseline"))
     message = "version 2 cannot be read, only 3: run job train again"
     with pytest.raises(BundleError, match=message):
         load_bundle(tmp_path / "old", digest=old.digest)
@@ -208,7 +193,7 @@ def test_a_bundle_that_answers_otherwise_is_refused(forest: BundleManifest, monk
     [("binary", "xgboost"), ("multiclass", "linear"), ("regression", "svm"), ("clustering", "k_means")],
 )
 def test_small_batches_are_answered_alike(kind: str, name: str, tmp_path: Path) -> None:
-    made = built(tmp_path / "bundle", model_of(kind, name), kind)
+    made = packed(tmp_path / "bundle", model_of(kind, name), kind)
     one = load_bundle(Path(made.folder), digest=made.digest)
     rows = sample(kind).select(features_of(kind)).with_columns(pl.col("delay").fill_nan(None)).head(20).to_dicts()
     scores = one.predict(one.frame(rows))
@@ -225,7 +210,7 @@ def test_small_batches_are_answered_alike(kind: str, name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["xgboost", "svm"])
 def test_a_model_that_is_no_graph_is_served_as_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(graph._RAW, {"xgboost": "ubj", "svm": "skops"}[name])
-    made = built(tmp_path / "bundle", model_of("binary", name))
+    made = packed(tmp_path / "bundle", model_of("binary", name))
     one = load_bundle(tmp_path / "bundle", digest=made.digest)
     assert one.parity(sample("binary")).difference <= 1e-6
     told = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["graph"]
