@@ -82,7 +82,7 @@ class Webhook:
     """HTTP POST of JSON to a URL. Network errors, 429 and 5xx are tried again, after 1 and 2 seconds."""
 
     url: str = field(repr=False)  # it often holds a secret
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
     timeout: float = TIMEOUT
     name: str = "webhook"
     least: Severity = "warning"
@@ -141,15 +141,17 @@ class Email:
 
     def send(self, alert: Alert) -> None:
         """Send one mail to all receivers; `OSError` (that of smtplib is one) when the server cannot be reached or refuses."""
-        parts, tls = urlsplit(self.server), ssl.create_default_context()
+        parts = urlsplit(self.server)
         host, port = str(parts.hostname), parts.port or PORTS[parts.scheme]
         if parts.scheme == "smtps":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=self.timeout, context=tls)
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                host, port, timeout=self.timeout, context=ssl.create_default_context()
+            )
         else:
             server = smtplib.SMTP(host, port, timeout=self.timeout)
         with server:
             if parts.scheme == "smtp+starttls":
-                server.starttls(context=tls)
+                server.starttls(context=ssl.create_default_context())
             if self.password:
                 server.login(unquote(parts.username or self.sender), self.password)
             server.send_message(self.message(alert))
