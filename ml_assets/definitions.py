@@ -7,6 +7,7 @@ from typing import TypeVar
 import dagster as dg
 
 from ml_assets.resources.environment import resources
+from ml_assets.resources.measured import measured_in_process
 
 T = TypeVar("T", bound=dg.Component)
 
@@ -21,7 +22,7 @@ def defs() -> dg.Definitions:
     tree = _tree()
     loaded = tree.build_defs_at_path(tree.defs_module_path)
     bound = dg.Definitions(
-        resources=resources(Path(__file__).parents[1]), executor=dg.in_process_executor, component_tree=tree
+        resources=resources(Path(__file__).parents[1]), executor=measured_in_process, component_tree=tree
     )
     return dg.Definitions.merge(loaded, bound)
 

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 CHECK = "expectations"  # the one blocking check of a table: its suite
+UNCHANGED = "partitions unchanged"
 
 
 def check_specs(table: str, description: str, *, name: str = CHECK) -> list[dg.AssetCheckSpec]:
@@ -73,7 +74,7 @@ def _own(manifest: Any) -> dict[str, Any]:
 
 def unchanged(count: int) -> dict[str, Any]:
     """Return the metadata of a run that found `count` partitions made from the same, and left them as they are."""
-    return {"partitions unchanged": count}
+    return {UNCHANGED: count}
 
 
 def data_version(manifests: Mapping[str, Any]) -> dg.DataVersion:
