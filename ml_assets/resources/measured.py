@@ -43,7 +43,7 @@ class MeasuredExecutor(dg.Executor):
 def _noted(plan_context: Any, step: str, peak: Peak) -> dg.DagsterEvent:
     """Log the event, and return it."""
     told = f"{step}: {peak.most / 1e6:,.0f} MB resident at most, {peak.grown / 1e6:,.0f} MB more than at its start"
-    numbers = {STEP: step, BEGAN: peak.began, MOST: peak.most}
+    numbers: dict[str, Any] = {STEP: step, BEGAN: peak.began, MOST: peak.most}
     return dg.DagsterEvent.engine_event(plan_context, told, event_specific_data=EngineEventData(metadata=numbers))
 
 
