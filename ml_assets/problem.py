@@ -436,6 +436,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.evaluation.assets import evaluation_asset
         from ml_assets.features.assets import training_set_asset
         from ml_assets.features.online.assets import served_asset
+        from ml_assets.monitoring.alert_assets import alerts_asset
         from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
         from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
@@ -446,21 +447,23 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
             watched.append(performance_asset(self))
         if self.features:
             watched.append(served_asset(self))
+        assets = [
+            observations_asset(self),
+            training_set_asset(self),
+            *(candidate_asset(self, kind) for kind in self.kinds),
+            challenger_asset(self),
+            evaluation_asset(self),
+            bundle_asset(self),
+            champion_asset(self),
+            model_card_asset(self),
+            predictions_asset(self),
+            served_predictions_asset(self),
+            *watched,
+        ]
+        rebuilds = rebuilds_check(self)
         return dg.Definitions(
-            assets=[
-                observations_asset(self),
-                training_set_asset(self),
-                *(candidate_asset(self, kind) for kind in self.kinds),
-                challenger_asset(self),
-                evaluation_asset(self),
-                bundle_asset(self),
-                champion_asset(self),
-                model_card_asset(self),
-                predictions_asset(self),
-                served_predictions_asset(self),
-                *watched,
-            ],
-            asset_checks=[rebuilds_check(self)],
+            assets=[*assets, alerts_asset(self, [*assets, rebuilds], after=watched)],
+            asset_checks=[rebuilds],
             schedules=[*schedules(self), rebuilds_schedule(self)],
         )
 

@@ -1,4 +1,4 @@
-"""The named jobs, and the sensor on the landing zone. Schedules belong to the problems."""
+"""The named jobs, and the sensors on the landing zone and on what went wrong. Schedules belong to the problems."""
 
 import os
 
@@ -6,11 +6,12 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.collection.assets import COLLECTS, landing_sensor
+from ml_assets.monitoring.alert_assets import alerts_sensor
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return jobs and sensor."""
+    """Return jobs and sensors."""
     groups = dg.AssetSelection.groups
     training = groups(keys.DEVELOPMENT, keys.EVALUATION, keys.PACKAGING)
     ingest = groups(keys.COLLECTION, keys.PREPARATION, keys.FEATURE_STORE)
@@ -35,4 +36,4 @@ def defs() -> dg.Definitions:
         interval=int(os.environ.get("ML_ASSETS_SENSOR_SECONDS", "30")),
         running=os.environ.get("ML_ASSETS_SENSORS", "running") == "running",
     )
-    return dg.Definitions(jobs=list(defined.values()), sensors=[sensor])
+    return dg.Definitions(jobs=list(defined.values()), sensors=[sensor, alerts_sensor()])

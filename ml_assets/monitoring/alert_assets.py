@@ -32,11 +32,11 @@ PLOT = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
 
 def alerts_asset(
-    problem: "MlProblem", assets: Sequence[dg.AssetsDefinition], after: Sequence[str]
+    problem: "MlProblem", assets: Sequence[dg.AssetsDefinition], *, after: Sequence[dg.AssetsDefinition]
 ) -> dg.AssetsDefinition:
     """Return `<problem>/alerts`: what is wrong now, by the latest result of every check of the problem's `assets`.
 
-    `after` are the parts (such as `drift_report`) that it comes after in a run.
+    `after` are those that it comes after in a run: the reports.
     """
     specs = [spec for asset in assets for spec in asset.check_specs]
 
@@ -44,7 +44,7 @@ def alerts_asset(
         key=keys.problem(problem.name, ALERTS).split("/"),
         description="What a person should know: the checks that fail now. Each is sent once to the channels that are set up "
         "(log, file, webhook, email), again when it got worse or after a week, and once more when it is in order again.",
-        deps=[keys.problem(problem.name, part).split("/") for part in after],
+        deps=[asset.key for asset in after],
         group_name=keys.MONITORING,
         owners=list(problem.owners),
         kinds={"python"},

@@ -136,8 +136,7 @@ def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
         *(keys.problem(problem.name, part).split("/") for part in parts),
         *(keys.candidate(problem.name, kind).split("/") for kind in problem.kinds),
     )
-    reports = ("drift_report", "performance_report") if problem.task.plain().supervised else ("drift_report",)
-    watch = dg.AssetSelection.assets(*(keys.problem(problem.name, part).split("/") for part in reports))
+    watch = dg.AssetSelection.key_prefixes([problem.name]) & dg.AssetSelection.groups(keys.MONITORING)
     return [
         dg.ScheduleDefinition(
             name=f"{problem.name}_retrain",
@@ -149,7 +148,7 @@ def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
             name=f"{problem.name}_monitor",
             target=watch,
             cron_schedule=problem.monitoring.cron,
-            description="Reports drift and realised performance of the last windows.",
+            description="Reports how the model does: drift, performance, what follows from them, and what a person should know.",
         ),
     ]
 
