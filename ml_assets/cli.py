@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what is there, how the checks went, which model is in office")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
+    alerts = commands.add_parser("alerts", help="what was wrong, what is still, and whom it did not reach")
+    alerts.add_argument("problem", nargs="?", default="", help="a problem, or platform (default: all)")
+    alerts.set_defaults(run=_alerts)
     features = commands.add_parser(
         "features", help="the catalog of feature views: owner, contents, newest event, users"
     )
@@ -239,6 +242,14 @@ def _status(given: argparse.Namespace) -> None:
     from ml_assets.resources.overview import current
 
     print(json.dumps(current(defs(), ROOT), indent=1) if given.json else _tell())
+
+
+def _alerts(given: argparse.Namespace) -> None:
+    from ml_assets.monitoring.alerts import standing, table
+    from ml_assets.resources.environment import resources
+
+    known = standing(resources(ROOT)["lake"].open().store, given.problem)
+    print(table(known) if known else f"no alerts{f' of {given.problem}' if given.problem else ''}")
 
 
 def _features(given: argparse.Namespace) -> None:
