@@ -25,7 +25,7 @@ UI, DEFAULT_UI = "ML_ASSETS_UI_URL", "http://127.0.0.1:3000"
 PLATFORM = "platform"
 """The problem of alerts that belong to none: sources, features, failed runs."""
 ALERTS, CHECK, RUN = "alerts", "check", "run"
-BY_HAND = "__ASSET_JOB"  # Dagster's name for the run of assets that a person chose
+BY_HAND = "__"  # so begin the names that Dagster gives to runs of assets that a person chose
 SECONDS = 60
 RUNS, NUMBERS, LONGEST = 100, 12, 80
 PLOT = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
