@@ -1,0 +1,167 @@
+"""Profiles of a lake's tables, made once for each version of a partition and kept beside the tables.
+
+`_profiles/<table>/<view>/<year>.json.gz` holds those of a year's partitions, so that a year is one read. A view is what was
+asked for: cuts, columns, rows. Each profile names the version of the partition that it was made from; of another version, or
+where the file cannot be read, it is made again. So all of it may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ml_assets.lake import Lake, PreconditionFailed
+from ml_assets.lake.manifest import WHOLE
+from ml_assets.monitoring.profiles import Cuts, Profile, cuts_id, profile
+
+FOLDER = "_profiles"
+FORMAT = 1
+MOMENT = "event_timestamp"
+PROFILERS = 4  # partitions at once: reading waits for the network
+TRIES = 3  # to add to a file that others add to as well
+Entries = dict[str, tuple[str, Profile]]  # by day: the partition's version, and its profile
+
+
+@dataclass(frozen=True)
+class View:
+    """What is profiled of a table: the columns (None: all), how they are cut, and the rows in which a column has a value."""
+
+    table: str
+    cuts: Cuts | None = None
+    columns: tuple[str, ...] | None = None
+    where: tuple[str, str] | None = None
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of its profiles. Polars is part of its name: another version may hash values otherwise."""
+        columns = None if self.columns is None else sorted(self.columns)
+        told = [FORMAT, pl.__version__, cuts_id(self.cuts), columns, self.where]
+        return f"{FOLDER}/{self.table}/{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+
+    def of(self, rows: pl.LazyFrame) -> Profile:
+        """Return the profile of rows of the table; without the column of `where`, all rows count."""
+        if self.where and self.where[0] in rows.collect_schema():
+            rows = rows.filter(pl.col(self.where[0]).cast(pl.String) == self.where[1])
+        return profile(rows, columns=self.columns, cuts=self.cuts)
+
+
+def profiles_of(
+    lake: Lake,
+    table: str,
+    days: Sequence[str] | None,
+    *,
+    cuts: Cuts | None = None,
+    columns: Sequence[str] | None = None,
+    where: tuple[str, str] | None = None,
+    allow_red: bool = False,
+) -> dict[str, Profile]:
+    """Return a profile for each of the partitions `days` that exist, in order; None for all of them.
+
+    A table without partitions is profiled by the days (UTC) of `event_timestamp`; one without that column has one profile,
+    under "_". `where=("model_version", "3")` keeps the rows of one value. A table that was never written has none. Raises
+    `RedPartitionError` for a partition that its checks refuse, but with `allow_red`.
+    """
+    view = View(table, cuts, None if columns is None else tuple(dict.fromkeys(columns)), where)
+    whole = lake.live(table, [WHOLE])
+    if whole:
+        found = _of_whole(lake, view, whole[WHOLE].version, allow_red=allow_red)
+    else:
+        found = _of_partitions(lake, view, days, allow_red=allow_red)
+    return {day: found[day] for day in sorted(found) if days is None or day in set(days) or day == WHOLE}
+
+
+def _of_partitions(lake: Lake, view: View, days: Sequence[str] | None, *, allow_red: bool) -> dict[str, Profile]:
+    live = lake.live(view.table, days)
+    if not allow_red and any(one.red for one in live.values()):
+        lake.files(view.table, live=live)  # which says what is wrong with them
+    versions = {day: one.version for day, one in live.items()}
+
+    def make(wanted: Iterable[str]) -> dict[str, Profile]:
+        def one(day: str) -> tuple[str, Profile]:
+            return day, view.of(lake.scan(view.table, live={day: live[day]}, allow_red=allow_red))
+
+        with ThreadPoolExecutor(PROFILERS) as pool:
+            return dict(pool.map(one, wanted))
+
+    found: dict[str, Profile] = {}
+    for year in sorted({day[:4] for day in versions}):
+        own = {day: version for day, version in versions.items() if day[:4] == year}
+        found |= _kept_or_made(lake, f"{view.folder}/{year}.json.gz", own, make)
+    return found
+
+
+def _kept_or_made(
+    lake: Lake, name: str, versions: Mapping[str, str], make: Callable[[Iterable[str]], dict[str, Profile]]
+) -> dict[str, Profile]:
+    """Return the profiles in a file as far as they are of these versions, and the others made and added to it."""
+    stored = _read(lake, name, versions)
+    found = {day: own for day, (version, own) in stored.items() if version == versions[day]}
+    missing = [day for day in versions if day not in found]
+    if missing:
+        made = make(missing)
+        _add(lake, name, {day: (versions[day], own) for day, own in made.items()})
+        found |= made
+    return found
+
+
+def _of_whole(lake: Lake, view: View, version: str, *, allow_red: bool) -> dict[str, Profile]:
+    """Return the profiles of a table without partitions: all days change together."""
+    name = f"{view.folder}/whole.json.gz"
+    found = {day: own for day, (made_of, own) in _read(lake, name, None).items() if made_of == version}
+    if not found:
+        found = _by_day(view, lake.scan(view.table, allow_red=allow_red))
+        _add(lake, name, {day: (version, own) for day, own in found.items()}, alone=True)
+    return found
+
+
+def _by_day(view: View, rows: pl.LazyFrame) -> dict[str, Profile]:
+    if not isinstance(rows.collect_schema().get(MOMENT), (pl.Datetime, pl.Date)):
+        return {WHOLE: view.of(rows)}
+    day = pl.col(MOMENT).dt.date().dt.to_string().alias(WHOLE)
+    parts = rows.with_columns(day).collect().partition_by(WHOLE, as_dict=True, include_key=False)
+    return {str(name): view.of(part.lazy()) for (name,), part in parts.items() if name is not None}
+
+
+def _read(lake: Lake, name: str, wanted: Iterable[str] | None) -> Entries:
+    """Return the profiles that a file has of the wanted days; none where it is not there, damaged, or of other code."""
+    try:
+        raw = json.loads(gzip.decompress(lake.store.read(name)))["profiles"]
+        days = raw if wanted is None else [day for day in wanted if day in raw]
+        return {day: (str(raw[day][0]), Profile.from_dict(raw[day][1])) for day in days}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return {}
+
+
+def _add(lake: Lake, name: str, made: Entries, *, alone: bool = False) -> None:
+    """Add profiles to a file, or with `alone` make it anew. Of those who add at once, each sees what the others added.
+
+    Who loses the race again and again leaves it: the profiles are made again when they are asked for.
+    """
+    own = {day: [version, found.to_dict()] for day, (version, found) in made.items()}
+    for _ in range(TRIES):
+        there = lake.store.stat(name)
+        profiles = own if alone else _raw(lake, name) | own
+        data = gzip.compress(json.dumps({"profiles": profiles}, allow_nan=False).encode(), compresslevel=1, mtime=0)
+        try:
+            if there is None:
+                lake.store.write(name, data, expect="absent")
+            else:
+                lake.store.write(name, data, generation=there.generation)
+        except PreconditionFailed:
+            continue
+        return
+
+
+def _raw(lake: Lake, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(gzip.decompress(lake.store.read(name)))["profiles"]
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
