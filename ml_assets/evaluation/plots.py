@@ -212,10 +212,14 @@ def value_plot(
     chosen: float,
     everything: float,
     nothing: float,
+    best: tuple[float, float] | None = None,
     unit: str = "",
     title: str = "Value by threshold",
 ) -> bytes:
-    """What decisions are worth per 1,000 rows (m,) over the threshold (m,), with the chosen one, and of deciding nothing."""
+    """What decisions are worth per 1,000 rows (m,) over the threshold (m,), with the chosen one, and of deciding nothing.
+
+    `best` is another threshold to mark, with its value.
+    """
     if not len(values):
         return drawing.sorry(title, "no rows")
     canvas, axes = drawing.figure(title, "threshold", f"value of 1,000 rows{f' ({unit})' if unit else ''}")
@@ -230,6 +234,9 @@ def value_plot(
         label=f"threshold {threshold:.3g}: {chosen:,.0f}",
         clip_on=False,
     )
+    if best is not None:
+        label = f"best here {best[0]:.3g}: {best[1]:,.0f}"
+        axes.plot(*([place] for place in best), "D", color=drawing.GREEN, markersize=6, label=label, clip_on=False)
     axes.margins(y=0.15)
     drawing.legend(axes)
     return drawing.png(canvas)
