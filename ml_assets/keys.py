@@ -53,6 +53,11 @@ def candidate(name: str, kind: str) -> str:
     return f"{name}/candidates/{kind}"
 
 
+def infrastructure(part: str) -> str:
+    """Return a table or asset of the whole deployment's monitoring, such as `monitoring/infrastructure_report`."""
+    return f"{MONITORING}/{part}"
+
+
 def sql_name(table: str) -> str:
     """Return the name of a table in SQL: `clean/flights` is `clean_flights`."""
     return table.replace("/", "_")

@@ -1,4 +1,4 @@
-"""The named jobs, and the sensors on the landing zone and on what went wrong. Schedules belong to the problems."""
+"""The named jobs, and the sensors on the landing zone and on what went wrong. What belongs to a problem is there."""
 
 import os
 
@@ -7,6 +7,7 @@ import dagster as dg
 from ml_assets import keys
 from ml_assets.collection.assets import COLLECTS, landing_sensor
 from ml_assets.monitoring.alert_assets import alerts_sensor
+from ml_assets.monitoring.infrastructure_assets import infrastructure_asset, infrastructure_schedule
 
 
 @dg.definitions
@@ -21,7 +22,7 @@ def defs() -> dg.Definitions:
         "ingest": (ingest, "New files become raw, clean and feature tables.", collects),
         "train": (training, "Trains the candidates, evaluates the best, and promotes it when it passes the gates.", {}),
         "score": (score, "The champion's predictions for a range of days.", {}),
-        "monitor": (monitor, "Drift and realised performance.", {}),
+        "monitor": (monitor, "Drift, realised performance, and the deployment itself.", {}),
         "everything": (dg.AssetSelection.all(), "The whole lifecycle, from files to drift report.", collects),
         "update": (ingest | score | monitor, "What new files need: ingest, score, monitor.", collects),
     }
@@ -36,4 +37,9 @@ def defs() -> dg.Definitions:
         interval=int(os.environ.get("ML_ASSETS_SENSOR_SECONDS", "30")),
         running=os.environ.get("ML_ASSETS_SENSORS", "running") == "running",
     )
-    return dg.Definitions(jobs=list(defined.values()), sensors=[sensor, alerts_sensor()])
+    return dg.Definitions(
+        assets=[infrastructure_asset()],
+        jobs=list(defined.values()),
+        schedules=[infrastructure_schedule()],
+        sensors=[sensor, alerts_sensor()],
+    )

@@ -258,6 +258,8 @@ def _rows(step: Mapping[str, Any]) -> float:
 
 def _worth(step: Mapping[str, Any]) -> str:
     made = _partitions(step)
+    if not made:
+        return "nothing was made"
     partitions = f"{made:,} partition{'' if made == 1 else 's'}"
     return partitions if step["rows"] is None else f"{_rows(step):,.0f} rows in {partitions}"
 
@@ -271,9 +273,9 @@ def _megabytes(count: int | None) -> float | None:
 
 
 def _speed(step: Mapping[str, Any]) -> float | None:
-    if not step["rows"] or not step["seconds"]:
+    if step["rows"] is None or not step["seconds"]:
         return None
-    return _rows(step) / float(step["seconds"])
+    return _rows(step) / float(step["seconds"]) or None
 
 
 def _cells(one: AssetRuns) -> list[str]:

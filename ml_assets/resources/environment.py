@@ -58,6 +58,27 @@ def resources(root: Path) -> dict[str, Any]:
     }
 
 
+def serving_addresses() -> list[str]:
+    """Return the addresses of /metrics of what serves, from `ML_ASSETS_SERVING_METRICS`, separated by spaces; none by default."""
+    return os.environ.get("ML_ASSETS_SERVING_METRICS", "").split()
+
+
+def serving_key() -> str:
+    """Return the API key that /metrics is asked with, from `ML_ASSETS_SERVING_KEY`; read when it is needed, kept nowhere."""
+    return os.environ.get("ML_ASSETS_SERVING_KEY", "")
+
+
+def serving_limit() -> float:
+    """Return the seconds in which 99 of 100 requests are to be answered, from `ML_ASSETS_SERVING_P99`; 0.25 by default."""
+    value = os.environ.get("ML_ASSETS_SERVING_P99") or "0.25"
+    try:
+        if 0 < (seconds := float(value)) < float("inf"):
+            return seconds
+    except ValueError:
+        pass
+    raise ValueError(f"ML_ASSETS_SERVING_P99: {value!r} is no number of seconds above 0; write 0.25")
+
+
 def _gcs(urls: Sequence[str]) -> dict[str, Any]:
     """Return the resource of Google Cloud Storage by its name, or nothing: importing dagster-gcp takes a second."""
     if not any(url.startswith(BUCKET) for url in urls):
