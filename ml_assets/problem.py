@@ -317,8 +317,8 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     ```
 
     Gives the assets `<name>/observations`, `training_set`, `candidates/*`, `challenger`, `evaluation_report`, `bundle`, `champion`,
-    `model_card`, `predictions`, `drift_report`, `performance_report`, `served_requests`, with their checks, and the schedules that
-    keep them current.
+    `model_card`, `predictions`, `drift_report`, `performance_report`, `kpi_report`, `served_requests`, with their checks, and the
+    schedules that keep them current.
     """
 
     name: str = Field(description="in lower case; the assets are <name>/…")
@@ -438,13 +438,14 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.features.online.assets import served_asset
         from ml_assets.monitoring.alert_assets import alerts_asset
         from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
+        from ml_assets.monitoring.kpi_assets import kpi_asset
         from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
         from ml_assets.versions.assets import rebuilds_check, rebuilds_schedule
 
         watched = [drift_asset(self)]
         if self.task.kind != CLUSTERING:  # without labels there is no performance to measure
-            watched.append(performance_asset(self))
+            watched += [performance_asset(self), kpi_asset(self)]
         if self.features:
             watched.append(served_asset(self))
         assets = [
