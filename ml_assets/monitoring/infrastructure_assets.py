@@ -1,5 +1,6 @@
 """What the deployment itself does, in Dagster: how long assets take, and whether what serves is healthy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ REGRESSION, SERVING = "no_regression", "serving_healthy"
 SERVED = "served_predictions"
 
 
-def infrastructure_asset() -> dg.AssetsDefinition:
+def infrastructure_asset(*, owners: Sequence[str] = ()) -> dg.AssetsDefinition:
     """Return `monitoring/infrastructure_report`: one for the deployment."""
 
     @dg.asset(
@@ -22,6 +23,7 @@ def infrastructure_asset() -> dg.AssetsDefinition:
         description="How long each asset took, how much memory, how many rows, against the ten runs like it before; and requests, "
         "errors, latencies, memory of what serves, from its metrics (`ML_ASSETS_SERVING_METRICS`), or else from the log.",
         group_name=keys.MONITORING,
+        owners=list(owners),
         kinds={"polars", "prometheus"},
         tags={"stage": keys.MONITORING},
         check_specs=[
