@@ -25,6 +25,7 @@ Kind = Literal["numeric", "categorical", "unknown", "mixed"]
 DECILES = np.arange(0.1, 0.95, 0.1)
 MOST_CATEGORIES = 256
 """So many values of a text column are counted each; of more, the commonest, and the others together."""
+LEAST = 5  # rows of a category that is worth a bin
 FEW, LOOK = 32, 8192
 """So many categories, seen in so many rows at the top, are counted by comparing with each, which is quicker than grouping."""
 BUCKETS, RANKS = 1024, 64  # of the sketch: its standard error is 1.04 / sqrt(1024), 3.3 %
@@ -173,14 +174,16 @@ def cuts_of(reference: pl.DataFrame | pl.LazyFrame, columns: Sequence[str], *, m
     """Return how the named columns are to be counted: as the reference's values lie.
 
     Numbers are cut just below their minimum, at their deciles and at their maximum, so that there is a bin for what the
-    reference has never seen on either side; of categories the commonest `max_categories` have a bin each. A column that
-    does not exist, or is of neither kind, has no cut. Raises a MonitoringError for a nested column.
+    reference has never seen on either side; of categories the commonest `max_categories` that have at least five rows
+    (Cochran, Biometrics 10, 1954) have a bin each. A column that does not exist, or is of neither kind, has no cut. Raises
+    a MonitoringError for a nested column.
     """
     frame = _selected(reference, columns)
     numbers = frame.select(_number(name, dtype) for name, dtype in frame.schema.items() if kind_of(dtype) == "numeric")
     found: dict[str, Cut] = {column.name: Cut("numeric", edges=_edges(column)) for column in numbers}
     for column in (one for one in frame if kind_of(one.dtype) == "categorical"):
-        found[column.name] = Cut("categorical", categories=tuple(_commonest(_grouped(column), max_categories)["value"]))
+        common = _grouped(column).filter(pl.col("rows") >= LEAST)
+        found[column.name] = Cut("categorical", categories=tuple(_commonest(common, max_categories)["value"]))
     return {name: found[name] for name in frame.columns if name in found}
 
 
@@ -272,7 +275,11 @@ def _of_numbers(rows: pl.DataFrame, numbers: pl.DataFrame, cuts: Cuts) -> dict[s
         clean = numbers.select(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in odd)
         for name, own in _measured(clean, edges).items():
             found[name] = own | _not_finite(numbers[name], found[name]["nulls"])
-    return {name: _of_number(rows[name], numbers[name], found[name], edges.get(name)) for name in numbers.columns}
+    sketches = _sketches(numbers)
+    return {
+        name: _of_number(rows[name], numbers[name], found[name], edges.get(name), sketches[name])
+        for name in numbers.columns
+    }
 
 
 def _measured(numbers: pl.DataFrame, edges: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
@@ -307,7 +314,11 @@ def _not_finite(column: pl.Series, nulls: int) -> dict[str, int]:
 
 
 def _of_number(
-    original: pl.Series, column: pl.Series, found: Mapping[str, Any], edges: Sequence[float] | None
+    original: pl.Series,
+    column: pl.Series,
+    found: Mapping[str, Any],
+    edges: Sequence[float] | None,
+    registers: np.ndarray,
 ) -> ColumnProfile:
     nans, below, over = (found.get(name, 0) for name in ("nans", "below", "over"))
     finite = len(column) - found["nulls"] - nans - below - over
@@ -330,7 +341,7 @@ def _of_number(
         m2=variance * finite if math.isfinite(variance) else math.inf,
         zeros=found["zeros"],
         counts=None if edges is None else _counts(finite, found["above"], below, over),
-        registers=_registers(column),
+        registers=registers,
     )
 
 
@@ -366,7 +377,7 @@ def _of_category(original: pl.Series, cut: Cut | None) -> ColumnProfile:
     own = cut.categories if cut and cut.kind == "categorical" else ()
     found = _compared(column, own) if _all_different(column) else _counted(column)
     values, nulls = len(column), column.null_count()
-    kept = dict(_commonest(found, MOST_CATEGORIES).iter_rows())
+    kept, complete = dict(_commonest(found, MOST_CATEGORIES).iter_rows()), found["rows"].sum() == values - nulls
     return ColumnProfile(
         name=original.name,
         dtype=str(original.dtype),
@@ -376,7 +387,7 @@ def _of_category(original: pl.Series, cut: Cut | None) -> ColumnProfile:
         counts=_by_category(found, own, values - nulls) if cut and cut.kind == "categorical" else None,
         categories=kept,
         rest=values - nulls - sum(kept.values()),
-        registers=_registers(found["value"] if found["rows"].sum() == values - nulls else column),
+        registers=_sketches((found if complete else column.to_frame("value")).select("value"))["value"],
     )
 
 
@@ -430,30 +441,43 @@ def _of_others(rows: pl.DataFrame) -> dict[str, ColumnProfile]:
 # ---- distinct values
 
 
-def _registers(column: pl.Series) -> np.ndarray:
-    """Return a HyperLogLog sketch of the values but null and NaN: in each bucket of hashes the longest run of leading zeros.
+def _sketches(values: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Return a HyperLogLog sketch of each column's values but null and NaN: in each bucket of hashes the longest run of zeros.
 
-    Flajolet et al., HyperLogLog, AofA 2007. All pairs of bucket and run that occur are marked first, which NumPy does
-    for many rows at once; `datasketches` takes one value a call, which is longer than all else that is counted here. Rows
-    that could not raise any bucket are left out before.
+    Flajolet et al., HyperLogLog, AofA 2007. `datasketches` takes one value a call, which is longer than all else that is
+    counted here. Rows that could not raise any bucket are left out before the buckets are looked at.
     """
-    values = column.drop_nulls()
-    hashes = (values.drop_nans() if values.dtype == pl.Float64 else values).hash()
-    registers = _no_registers()
-    for first in range(0, len(hashes), AT_ONCE):
-        part = hashes[first : first + AT_ONCE]
-        floor = int(registers.min())
-        if floor > 1:
-            part = part.filter(part < 2 ** (RANKS - floor))
-        registers = np.maximum(registers, _runs(part))
-    return registers
+    found = {name: _no_registers() for name in values.columns}
+    for part in values.iter_slices(AT_ONCE):
+        hashes = part.select(_hash(name, dtype, found[name]) for name, dtype in part.schema.items())
+        for column in hashes:
+            _raise(found[column.name], column.explode().to_numpy())
+    return found
 
 
-def _runs(hashes: pl.Series) -> np.ndarray:
-    marks = np.zeros((BUCKETS, RANKS + 1), dtype=bool)
-    marks[hashes.to_numpy() % BUCKETS, hashes.bitwise_leading_zeros().to_numpy()] = True
-    longest = RANKS - np.argmax(marks[:, ::-1], axis=1)
-    return np.where(marks.any(axis=1), longest + 1, 0).astype(np.uint8)
+def _hash(name: str, dtype: pl.DataType, registers: np.ndarray) -> pl.Expr:
+    """Return the list of a column's hashes that may raise a register."""
+    there = pl.col(name).drop_nulls()
+    hashes = (there.drop_nans() if dtype == pl.Float64 else there).hash()
+    floor = int(registers.min())
+    return (hashes.filter(hashes < 2 ** (64 - floor)) if floor else hashes).implode()
+
+
+def _raise(registers: np.ndarray, hashes: np.ndarray) -> None:
+    """Raise the registers, in place: the bucket is a hash's last bits, the run of zeros its first."""
+    buckets = (hashes % BUCKETS).astype(np.intp)
+    runs = 1 + 64 - _bits(hashes)
+    if len(hashes) < BUCKETS * 4:
+        np.maximum.at(registers, buckets, runs.astype(np.uint8))
+        return
+    marks = np.zeros((BUCKETS, RANKS), dtype=bool)  # which pairs there are: NumPy sets them faster than it compares
+    marks[:, 0] = marks[buckets, runs] = True
+    np.maximum(registers, RANKS - 1 - np.argmax(marks[:, ::-1], axis=1), out=registers, casting="unsafe")
+
+
+def _bits(hashes: np.ndarray) -> np.ndarray:
+    """Return how many bits each number takes, 11 at least: from the exponent of a float that holds the first 53."""
+    return np.frexp((hashes >> np.uint64(11)).astype(np.float64))[1] + 11
 
 
 def _estimate(registers: np.ndarray) -> float:
