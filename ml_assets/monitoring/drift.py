@@ -1,28 +1,58 @@
-"""Drift of features: how far is the current window from the reference, in numbers that do not grow with the rows.
+"""Drift: how far is a window from its reference, column by column, and is that worth a person's time.
 
-A p-value flags any large window; here a feature drifts when its population stability index is above the declared effect
-*and* above what chance alone gives at this number of rows. Columns that cannot be judged say so and why; they are not
-"stable".
+A p-value flags any large window, and an effect any small one. A column drifts here when there are enough rows, its effect is
+above the declared one, chance is ruled out over all columns together (false discovery rate), and it lasts for the declared
+number of windows. A fault, such as a frozen source or another unit, is named at once. Columns that cannot be judged say so
+and why; they are not "stable".
+
+Everything is judged from profiles, which are small and can be merged: a window of days costs its days, not its rows.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from statistics import NormalDist
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from ml_assets.evaluation.report import number, table
+from ml_assets.monitoring.effects import (
+    EXPECTED,
+    Spread,
+    benjamini_hochberg,
+    binned_wasserstein,
+    homogeneity_p_value,
+    jensen_shannon_distance,
+    population_stability_index,
+    wasserstein_distance,
+)
 from ml_assets.monitoring.errors import MonitoringError
+from ml_assets.monitoring.profiles import ColumnProfile, Cuts, Kind, Profile, cuts_of, profile
 
-Kind = Literal["numeric", "categorical", "unknown"]
-Verdict = Literal["drift", "stable", "too few rows", "all null", "constant", "missing"]
-DatasetVerdict = Literal["drift", "stable", "undecided"]
+__all__ = [
+    "FAULTS",
+    "FRAME_SCHEMA",
+    "DatasetVerdict",
+    "DriftPolicy",
+    "DriftReport",
+    "FeatureDrift",
+    "MonitoringError",
+    "Role",
+    "Sign",
+    "Verdict",
+    "drift_verdict",
+    "findings",
+    "judge",
+]
+
+Role = Literal["feature", "prediction", "label"]
+Verdict = Literal["drift", "suspected", "stable", "too few rows", "all null", "constant", "missing"]
+DatasetVerdict = Literal["drift", "suspected", "stable", "undecided"]
 Sign = Literal[
     "shift",
     "null burst",
@@ -34,78 +64,99 @@ Sign = Literal[
     "type change",
     "lost column",
 ]
+FAULTS: frozenset[Sign] = frozenset({"null burst", "unit change", "frozen", "type change", "lost column"})
+"""What the world does not do by itself: a source broke. They need no second window, and one is enough for the data set."""
 
-DECILES = np.arange(0.1, 0.95, 0.1)
-PRIOR = 0.5
-EXPECTED = 5
 NAMED = 5
+UNIT = 20.0
+"""Values that are so many times as large, or as small, look like another unit; 1,000 and 60 are the usual ones."""
+DOUBT = 5.0
+"""And so many times must the quartiles differ too, where they are not 0: one outlier moves the moments alone."""
 
 
 @dataclass(frozen=True)
 class DriftPolicy:
     """When to say "drift".
 
-    psi: the least population stability index that counts. Rule of thumb of credit scoring (Lewis, An Introduction to
-    Credit Scoring, 1994; Siddiqi, Credit Risk Scorecards, 2006): below 0.1 no change, 0.1 to 0.25 some, above 0.25 a
-    major one; 0.2 is the common single limit.
-    chance: probability that a feature that did not drift is above the chance limit, which matters for few rows.
-    minimum_rows: rows needed on either side. share: share of judged features that must drift for the data set to drift.
-    important: features whose drift alone is enough. max_categories: the most categories that get a bin of their own;
-    the rest share one.
+    minimum_rows: rows needed on either side.
+    psi: the population stability index from which on an effect counts. Rule of thumb of credit scoring (Lewis, An
+    Introduction to Credit Scoring, 1994; Siddiqi, Credit Risk Scorecards, 2006): below 0.1 no change, 0.1 to 0.25 some, above
+    0.25 a major one; 0.2 is the common single limit.
+    wasserstein: or the distance in standard deviations of the reference. A shift by half a standard deviation is one of 0.5,
+    but a PSI of only about 0.23, which 2,000 rows bring below 0.2 in one window of ten. At 0.35 such a shift is three times
+    the noise of 200 rows away, and unshifted samples of 200 rows stay about four times the noise below.
+    false_discovery_rate: expected share of false ones among the columns called drifted, by Benjamini & Hochberg; where
+    nothing drifted, the probability that any column is called so. It replaces a limit for each column by itself.
+    windows: windows in a row that a change must last before it is drift; until then it is suspected. 1 for a single look.
+    share: share of judged columns that must drift for the data set to drift. important: columns whose drift alone is enough.
+    max_categories: the most categories that get a bin of their own; the rest share one.
     """
 
     minimum_rows: int = 200
     psi: float = 0.2
+    wasserstein: float = 0.35
+    false_discovery_rate: float = 0.01
+    windows: int = 1
     share: float = 0.3
-    chance: float = 0.001
     important: tuple[str, ...] = ()
     max_categories: int = 20
 
     def __post_init__(self) -> None:
         _demand(self.minimum_rows >= 1, "minimum_rows", self.minimum_rows, "at least 1")
         _demand(self.psi > 0, "psi", self.psi, "above 0; 0.2 is common")
+        _demand(self.wasserstein > 0, "wasserstein", self.wasserstein, "above 0 standard deviations")
+        _demand(0 < self.false_discovery_rate < 1, "false_discovery_rate", self.false_discovery_rate, "in (0, 1)")
+        _demand(self.windows >= 1, "windows", self.windows, "at least 1")
         _demand(0 < self.share <= 1, "share", self.share, "in (0, 1]")
-        _demand(0 < self.chance < 1, "chance", self.chance, "in (0, 1)")
         _demand(self.max_categories >= 1, "max_categories", self.max_categories, "at least 1")
 
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """What is known of one feature. Shares are in [0, 1]; effects are None when they do not apply.
+    """What is known of one column. Shares are in [0, 1]; effects are None when they do not apply.
 
-    psi: population stability index over the bins. psi_limit: what it had to exceed. js_distance: Jensen-Shannon
-    distance over the same bins, base 2, in [0, 1]. wasserstein: 1-Wasserstein distance of the finite values, in units
-    of the reference's standard deviation. signs: what the change looks like; none where nothing is wrong.
+    psi: population stability index over the bins. js_distance: Jensen-Shannon distance over the same bins, base 2, in [0, 1].
+    wasserstein: 1-Wasserstein distance of the finite values, in units of the reference's standard deviation. p_value: of a
+    chi-square test over the bins; q_value: the same after control over all columns of the report. signs: what the change
+    looks like; none where nothing is wrong. persistent: windows in a row that show it, this one included; 0 when it does not.
     """
 
     feature: str
     kind: Kind
     verdict: Verdict
     reason: str
+    role: Role = "feature"
     reference_rows: int = 0
     current_rows: int = 0
     reference_null_share: float | None = None
     current_null_share: float | None = None
     psi: float | None = None
-    psi_limit: float | None = None
     js_distance: float | None = None
     wasserstein: float | None = None
+    p_value: float | None = None
+    q_value: float | None = None
+    persistent: int = 0
     signs: tuple[Sign, ...] = ()
 
     @property
     def judged(self) -> bool:
-        """True when there was enough to say "drift" or "stable"."""
-        return self.verdict in ("drift", "stable")
+        """True when there was enough to say "drift", "suspected" or "stable"."""
+        return self.verdict in ("drift", "suspected", "stable")
+
+    @property
+    def faulty(self) -> bool:
+        """True when the change looks like a source that broke."""
+        return not FAULTS.isdisjoint(self.signs)
 
     @property
     def alarming(self) -> bool:
-        """True for drift, and for a feature that the window lost: no column, or no value where there were some."""
-        return bool(self.signs)
+        """True for drift, and for a column that the window lost: no column, or no value where there were some."""
+        return self.verdict == "drift" or self.faulty
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The verdict on a window against its reference: of the data set, and of each feature."""
+    """The verdict on a window against its reference: of the data set, and of each feature, the prediction and the label."""
 
     verdict: DatasetVerdict
     reason: str
@@ -116,17 +167,25 @@ class DriftReport:
 
     @property
     def drifted(self) -> list[str]:
-        """Names of the features with an alarm, the largest effect first."""
+        """Names of the columns with an alarm, the largest effect first."""
         return [feature.feature for feature in self._ranked() if feature.alarming]
 
     @property
     def effects(self) -> dict[str, float | None]:
-        """The population stability index by feature, the largest first (for `drift_plot`)."""
+        """The population stability index by column, the largest first (for `drift_plot`)."""
         return {feature.feature: feature.psi for feature in self._ranked()}
 
+    @property
+    def by_name(self) -> dict[str, FeatureDrift]:
+        """The findings by column: the history that a later window is judged with."""
+        return {feature.feature: feature for feature in self.features}
+
     def to_frame(self) -> pl.DataFrame:
-        """One row per feature, the fields of FeatureDrift as columns; signs are joined by ", "."""
-        rows = [asdict(feature) | {"signs": ", ".join(feature.signs)} for feature in self.features]
+        """One row per column, the fields of FeatureDrift as columns and `alarming`; signs are joined by ", "."""
+        rows = [
+            asdict(feature) | {"signs": ", ".join(feature.signs), "alarming": feature.alarming}
+            for feature in self.features
+        ]
         return pl.DataFrame(rows, schema=FRAME_SCHEMA)
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,13 +193,14 @@ class DriftReport:
         return json.loads(json.dumps(asdict(self), allow_nan=False)) | {"drifted": self.drifted}
 
     def markdown(self) -> str:
-        """The verdict and a table of the features, alarms first, then by effect."""
-        heads = ["feature", "verdict", "PSI", "limit", "JS", "Wasserstein", "null before", "null now", "why"]
+        """The verdict and a table of the columns, alarms first, then by effect."""
+        heads = ["column", "verdict", "PSI", "JS", "Wasserstein", "q", "windows", "null before", "null now", "why"]
         rows = [
             [
-                f.feature,
+                f.feature if f.role == "feature" else f"{f.feature} ({f.role})",
                 _shout(f),
-                *map(number, (f.psi, f.psi_limit, f.js_distance, f.wasserstein)),
+                *map(number, (f.psi, f.js_distance, f.wasserstein, f.q_value)),
+                str(f.persistent) if f.persistent else "",
                 *map(_percent, (f.reference_null_share, f.current_null_share)),
                 f.reason,
             ]
@@ -150,11 +210,12 @@ class DriftReport:
         return f"**{self.verdict.upper()}**: {self.reason} ({rows_text}).\n\n{table(heads, rows)}\n"
 
     def _ranked(self) -> list[FeatureDrift]:
-        return sorted(self.features, key=lambda f: (not f.alarming, -(f.psi if f.psi is not None else -1.0), f.feature))
+        return sorted(self.features, key=_rank)
 
 
 FRAME_SCHEMA: dict[str, Any] = {
     "feature": pl.String,
+    "role": pl.String,
     "kind": pl.String,
     "verdict": pl.String,
     "reason": pl.String,
@@ -163,52 +224,103 @@ FRAME_SCHEMA: dict[str, Any] = {
     "reference_null_share": pl.Float64,
     "current_null_share": pl.Float64,
     "psi": pl.Float64,
-    "psi_limit": pl.Float64,
     "js_distance": pl.Float64,
     "wasserstein": pl.Float64,
+    "p_value": pl.Float64,
+    "q_value": pl.Float64,
+    "persistent": pl.Int64,
     "signs": pl.String,
+    "alarming": pl.Boolean,
 }
 
 
 class _Side(NamedTuple):
-    """One column on one side, reduced to what the comparison needs: sorted numbers, or a count per category."""
+    """One column on one side: its profile, and the edges of its bins if it has some."""
 
-    kind: Kind
-    rows: int
-    nulls: int
-    numbers: np.ndarray
-    counts: Mapping[str, int]
+    profile: ColumnProfile
+    edges: np.ndarray | None
+
+    @property
+    def kind(self) -> Kind:
+        return self.profile.kind
+
+    @property
+    def rows(self) -> int:
+        return self.profile.rows
+
+    @property
+    def nulls(self) -> int:
+        """Rows without a value; NaN is none."""
+        return self.profile.missing
 
     @property
     def null_share(self) -> float | None:
-        return self.nulls / self.rows if self.rows else None
+        return self.profile.missing_share
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return self.profile.categories
 
     @property
     def value(self) -> str | None:
-        """The only value of the column, spelled out, or None when there are none or several."""
-        if self.kind == "numeric":
-            same = len(self.numbers) > 0 and self.numbers[0] == self.numbers[-1]
-            return f"{self.numbers[0]:g}" if same else None
-        return next(iter(self.counts)) if len(self.counts) == 1 else None
+        return self.profile.value
 
+    @property
+    def deviation(self) -> float:
+        return self.profile.std or 0.0
 
-class _Window(NamedTuple):
-    """The columns of one side that exist, by name, and its number of rows."""
+    @property
+    def size(self) -> float:
+        """The root mean square of the finite values, 0 without any."""
+        return float(np.hypot(self.profile.mean or 0.0, self.deviation))
 
-    rows: int
-    columns: Mapping[str, pl.Series]
-
-
-class _Effects(NamedTuple):
-    psi: float
-    psi_limit: float
-    js_distance: float
-    wasserstein: float | None
+    @property
+    def spread(self) -> Spread | None:
+        """The finite values for the Wasserstein distance, or None without any or without bins."""
+        one = self.profile
+        if self.edges is None or one.counts is None or one.low is None or one.high is None or one.mean is None:
+            return None
+        return Spread(one.counts, self.edges, one.low, one.high, one.mean, self.deviation)
 
 
 class _Bins(NamedTuple):
     reference: np.ndarray
     current: np.ndarray
+
+
+class _Measured(NamedTuple):
+    """A column before the verdict over all of them; what its change would look like, each sign with a sentence."""
+
+    found: FeatureDrift
+    signs: Mapping[Sign, str]
+
+
+Distance = Callable[[str, _Side, _Side], float | None]
+
+
+def judge(
+    reference: Profile,
+    current: Profile,
+    *,
+    features: Sequence[str],
+    policy: DriftPolicy | None = None,
+    history: Sequence[Mapping[str, FeatureDrift]] = (),
+    cuts: Cuts | None = None,
+    prediction: str | None = None,
+    label: str | None = None,
+) -> DriftReport:
+    """Compare the profile of a window with that of its reference, column by column.
+
+    Both profiles have counts in the same `cuts`; without these the Wasserstein distance is the difference of the means.
+    `history` has the findings of the windows before (`DriftReport.by_name`), the newest last. The columns `prediction` and
+    `label` are judged beside the features. Raises a MonitoringError for no column at all, and for profiles of other cuts.
+    """
+    if reference.cuts != current.cuts:
+        raise MonitoringError(
+            f"the reference's profile has cuts {reference.cuts!r}, the window's {current.cuts!r}: use the reference's for both"
+        )
+    roles = _roles(features, prediction, label)
+    return _judged(reference, current, roles, policy or DriftPolicy(), history, cuts or {}, _binned)
 
 
 def drift_verdict(
@@ -217,84 +329,27 @@ def drift_verdict(
     *,
     features: Sequence[str],
     policy: DriftPolicy | None = None,
+    history: Sequence[Mapping[str, FeatureDrift]] = (),
 ) -> DriftReport:
-    """Compare the window `current` with `reference`, feature by feature; only the named columns are read.
+    """Compare the rows of a window with those of its reference: `judge` on their profiles; only the named columns are read.
 
     Numbers (and times, as their count of units) are binned at the reference's deciles, with a bin below its minimum and
     one above its maximum; texts, booleans and categories by category, with one bin for the rare and one for the new.
-    Null and NaN have a bin of their own.
+    Null and NaN have a bin of their own. The Wasserstein distance is exact.
 
     Raises a MonitoringError for an empty list of features or for one that is neither numeric nor categorical.
     """
-    if not features:
-        raise MonitoringError("features is empty: name the columns to compare")
-    policy = policy or DriftPolicy()
-    before, now = _read(reference, features), _read(current, features)
-    found = tuple(_judge(name, before, now, policy) for name in features)
-    return _conclude(found, before.rows, now.rows, policy)
+    policy, roles = policy or DriftPolicy(), _roles(features, None, None)
+    cuts = cuts_of(reference, _existing(reference, features), max_categories=policy.max_categories)
+    before, now = (profile(side, columns=_existing(side, features), cuts=cuts) for side in (reference, current))
+    return _judged(before, now, roles, policy, history, cuts, partial(_exact, reference.lazy(), current.lazy()))
 
 
-def population_stability_index(reference: np.ndarray, current: np.ndarray) -> float:
-    """PSI of two arrays of row counts over the same bins: sum of (c - r) ln(c / r) of shares, 0 for equal shares.
-
-    So that an empty bin has a finite effect, each bin gets half a row of the side with fewer rows (the Jeffreys prior
-    of a multinomial), and the same share on the other side. Source: Siddiqi 2006, see DriftPolicy.
-    """
-    prior = PRIOR / min(reference.sum(), current.sum())
-    r, c = ((counts / counts.sum() + prior) / (1 + prior * len(counts)) for counts in (reference, current))
-    return float(np.sum((c - r) * np.log(c / r)))
-
-
-def jensen_shannon_distance(reference: np.ndarray, current: np.ndarray) -> float:
-    """Jensen-Shannon distance, base 2, in [0, 1], of two arrays of row counts over the same bins.
-
-    Square root of the divergence; Endres & Schindelin, IEEE Trans. Inf. Theory 49, 2003.
-    """
-    r, c = reference / reference.sum(), current / current.sum()
-    middle = (r + c) / 2
-    halves = [np.sum(side[side > 0] * np.log2(side[side > 0] / middle[side > 0])) for side in (r, c)]
-    return float(np.sqrt(max(sum(halves) / 2, 0.0)))
-
-
-def wasserstein_distance(reference: np.ndarray, current: np.ndarray) -> float:
-    """1-Wasserstein distance of two *sorted* arrays of finite numbers: the area between their distribution functions.
-
-    In the unit of the numbers, exact up to rounding. Source: Vallender, Theory Probab. Appl. 18, 1974. Between two
-    neighbours of the smaller array its distribution function is flat, so the larger one's is integrated there in closed
-    form from running sums: a sum and a few binary searches instead of a merge of the two.
-    """
-    many, few = (reference, current) if len(reference) >= len(current) else (current, reference)
-    middle = many[len(many) // 2]
-    many, few = many - middle, few - middle
-    n, sums = len(many), np.concatenate([[0.0], np.cumsum(many)])
-    level = np.arange(len(few) + 1) / len(few)
-    ends = np.concatenate([[min(many[0], few[0])], few, [max(many[-1], few[-1])]])
-    rank = np.clip(np.ceil(level * n - 1e-9).astype(int) - 1, 0, n - 1)
-    crossing = np.clip(many[rank], ends[:-1], ends[1:])
-
-    def below(points: np.ndarray) -> np.ndarray:
-        """The integral of the larger array's distribution function up to each point."""
-        found = np.searchsorted(many, points, side="right")
-        return (found * points - sums[found]) / n
-
-    at_ends, at_crossing = below(ends), below(crossing)
-    under = level * (crossing - ends[:-1]) - (at_crossing - at_ends[:-1])
-    over = (at_ends[1:] - at_crossing) - level * (ends[1:] - crossing)
-    return max(float(np.sum(under + over)), 0.0)
-
-
-def chance_limit(bins: int, reference_rows: int, current_rows: int, chance: float) -> float:
-    """The PSI that two samples of the same population exceed with probability `chance`.
-
-    PSI is about chi-square(bins - 1) times (1/n + 1/m): Yurdakul, Statistical Properties of Population Stability Index,
-    Western Michigan University, 2018. The chi-square quantile is Wilson & Hilferty's (PNAS 17, 1931), good to 4 %.
-    """
-    if bins < 2:
-        return 0.0
-    freedom = bins - 1
-    small = 2 / (9 * freedom)
-    quantile = freedom * (1 - small + NormalDist().inv_cdf(1 - chance) * small**0.5) ** 3
-    return quantile * (1 / reference_rows + 1 / current_rows)
+def findings(frame: pl.DataFrame) -> dict[str, FeatureDrift]:
+    """Return the findings of `DriftReport.to_frame` by column, also from a frame with more columns, or of before with fewer."""
+    known = [one.name for one in fields(FeatureDrift) if one.name in frame.columns]
+    rows = [row | {"signs": tuple(filter(None, row["signs"].split(", ")))} for row in frame.select(known).to_dicts()]
+    return {row["feature"]: FeatureDrift(**row) for row in rows}
 
 
 def _demand(holds: bool, name: str, value: object, rule: str) -> None:
@@ -302,43 +357,51 @@ def _demand(holds: bool, name: str, value: object, rule: str) -> None:
         raise MonitoringError(f"DriftPolicy.{name} is {value!r}: it must be {rule}")
 
 
-def _read(frame: pl.DataFrame | pl.LazyFrame, features: Sequence[str]) -> _Window:
-    lazy = frame.lazy()
-    existing = set(lazy.collect_schema().names())
-    present = lazy.select([name for name in dict.fromkeys(features) if name in existing])
-    rows, columns = pl.collect_all([lazy.select(pl.len()), present])
-    return _Window(rows.item(), {column.name: column for column in columns})
+def _roles(features: Sequence[str], prediction: str | None, label: str | None) -> dict[str, Role]:
+    roles: dict[str, Role] = dict.fromkeys(features, "feature")
+    roles |= {prediction: "prediction"} if prediction else {}
+    roles |= {label: "label"} if label else {}
+    if not roles:
+        raise MonitoringError("features is empty: name the columns to compare")
+    return roles
 
 
-def _judge(name: str, reference: _Window, current: _Window, policy: DriftPolicy) -> FeatureDrift:
-    if name not in reference.columns or name not in current.columns:
-        return _missing(name, reference, current)
-    old, new = reference.columns[name], current.columns[name]
-    before, now = _side(old), _side(new)
-    if before.kind != now.kind and before.nulls < before.rows and now.nulls < now.rows:
-        reason = f"the type changed from {old.dtype} to {new.dtype}"
-        return _feature(name, before, now, "drift", reason, signs=("type change",))
-    return _cannot_judge(name, before, now, policy) or _compare(name, before, now, policy)
+def _existing(frame: pl.DataFrame | pl.LazyFrame, features: Sequence[str]) -> list[str]:
+    there = set(frame.lazy().collect_schema().names())
+    return [name for name in dict.fromkeys(features) if name in there]
 
 
-def _side(column: pl.Series) -> _Side:
-    kind = _kind(column)
-    if kind == "numeric":
-        values = column.to_physical().cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy()
-        return _Side(kind, len(column), len(column) - len(values), np.sort(values), {})
-    counted = column.alias("value").cast(pl.String).drop_nulls().value_counts(name="rows")
-    counts = dict(zip(counted["value"].to_list(), counted["rows"].to_list(), strict=True))
-    return _Side(kind, len(column), column.null_count(), np.empty(0), counts)
+def _judged(
+    reference: Profile,
+    current: Profile,
+    roles: Mapping[str, Role],
+    policy: DriftPolicy,
+    history: Sequence[Mapping[str, FeatureDrift]],
+    cuts: Cuts,
+    distance: Distance,
+) -> DriftReport:
+    measured = [
+        _measure(name, _side(name, reference, cuts), _side(name, current, cuts), policy, distance)
+        if name in reference.columns and name in current.columns
+        else _Measured(_missing(name, reference, current), {})
+        for name in roles
+    ]
+    decided = [_decide(one, q, policy, history) for one, q in zip(measured, _q_values(measured), strict=True)]
+    found = tuple(replace(one, role=roles[one.feature]) for one in decided)
+    return _conclude(found, reference.rows, current.rows, policy)
 
 
-def _kind(column: pl.Series) -> Kind:
-    if column.dtype.is_numeric() or column.dtype.is_temporal():
-        return "numeric"
-    if column.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum):
-        return "categorical"
-    if column.dtype == pl.Null:
-        return "unknown"
-    raise MonitoringError(f"feature {column.name!r} is {column.dtype}: give a number, time, text or boolean")
+def _side(name: str, side: Profile, cuts: Cuts) -> _Side:
+    cut = cuts.get(name)
+    return _Side(side.columns[name], np.array(cut.edges) if cut and cut.edges else None)
+
+
+def _measure(name: str, before: _Side, now: _Side, policy: DriftPolicy, distance: Distance) -> _Measured:
+    if now.kind == "mixed" or (before.kind != now.kind and before.nulls < before.rows and now.nulls < now.rows):
+        reason = f"the type changed from {before.profile.dtype} to {now.profile.dtype}"
+        return _Measured(_feature(name, before, now, "drift", reason, signs=("type change",)), {})
+    unfit = _cannot_judge(name, before, now, policy)
+    return _Measured(unfit, {}) if unfit else _compare(name, before, now, policy, distance)
 
 
 def _cannot_judge(name: str, before: _Side, now: _Side, policy: DriftPolicy) -> FeatureDrift | None:
@@ -362,10 +425,10 @@ def _all_null(name: str, before: _Side, now: _Side) -> FeatureDrift:
     return _feature(name, before, now, "all null", reason, signs=("null burst",))
 
 
-def _missing(name: str, reference: _Window, current: _Window) -> FeatureDrift:
+def _missing(name: str, reference: Profile, current: Profile) -> FeatureDrift:
     lost = name not in current.columns
     sides = {"reference": reference, "current window": current}
-    absent = [side for side, window in sides.items() if name not in window.columns]
+    absent = [side for side, found in sides.items() if name not in found.columns]
     return FeatureDrift(
         feature=name,
         kind="unknown",
@@ -378,14 +441,7 @@ def _missing(name: str, reference: _Window, current: _Window) -> FeatureDrift:
 
 
 def _feature(
-    name: str,
-    before: _Side,
-    now: _Side,
-    verdict: Verdict,
-    reason: str,
-    *,
-    signs: tuple[Sign, ...] = (),
-    effects: _Effects | None = None,
+    name: str, before: _Side, now: _Side, verdict: Verdict, reason: str, *, signs: tuple[Sign, ...] = (), **effects: Any
 ) -> FeatureDrift:
     return FeatureDrift(
         feature=name,
@@ -397,44 +453,40 @@ def _feature(
         reference_null_share=before.null_share,
         current_null_share=now.null_share,
         signs=signs,
-        **(effects._asdict() if effects else {}),
+        **effects,
     )
 
 
-def _compare(name: str, before: _Side, now: _Side, policy: DriftPolicy) -> FeatureDrift:
-    numeric = now.kind == "numeric"
-    bins = _numeric_bins(before, now) if numeric else _category_bins(before, now, policy.max_categories)
-    psi = population_stability_index(bins.reference, bins.current)
-    used = int(np.count_nonzero(bins.reference + bins.current))
-    limit = max(policy.psi, chance_limit(used, before.rows, now.rows, policy.chance))
-    effects = _Effects(
-        psi=psi,
-        psi_limit=limit,
+def _compare(name: str, before: _Side, now: _Side, policy: DriftPolicy, distance: Distance) -> _Measured:
+    bins = _bins(before, now, policy.max_categories)
+    found = _feature(
+        name,
+        before,
+        now,
+        "stable",
+        "",
+        psi=population_stability_index(bins.reference, bins.current),
         js_distance=jensen_shannon_distance(bins.reference, bins.current),
-        wasserstein=_normalized_wasserstein(before, now) if numeric else None,
+        wasserstein=distance(name, before, now),
+        p_value=homogeneity_p_value(bins.reference, bins.current),
     )
-    if psi <= limit:
-        return _feature(name, before, now, "stable", f"PSI {psi:.3g} is within {limit:.3g}", effects=effects)
-    signs = _signs(before, now)
-    reason = "; ".join([f"PSI {psi:.3g} is above {limit:.3g}", *signs.values()])
-    return _feature(name, before, now, "drift", reason, signs=tuple(signs) or ("shift",), effects=effects)
+    return _Measured(found, _signs(before, now))
+
+
+def _bins(before: _Side, now: _Side, most: int) -> _Bins:
+    if now.kind != before.kind or now.kind == "unknown":  # a side has no value at all
+        return _Bins(*(np.array([side.rows - side.nulls, side.nulls]) for side in (before, now)))
+    return _numeric_bins(before, now) if now.kind == "numeric" else _category_bins(before, now, most)
 
 
 def _numeric_bins(before: _Side, now: _Side) -> _Bins:
     """Counts per bin (edge, next edge]: below the reference's minimum, its deciles, above its maximum; then nulls."""
-    edges = _edges(before.numbers)
-    return _Bins(*(np.append(_histogram(side.numbers, edges), side.nulls) for side in (before, now)))
+    binned = before.profile.counts is not None and now.profile.counts is not None
+    return _Bins(*(_with_nulls(side, side.profile.counts if binned else None) for side in (before, now)))
 
 
-def _edges(ordered: np.ndarray) -> np.ndarray:
-    if len(ordered) == 0:
-        return np.empty(0)
-    deciles = ordered[np.minimum((DECILES * len(ordered)).astype(int), len(ordered) - 1)]
-    return np.unique(np.concatenate([[np.nextafter(ordered[0], -np.inf)], deciles, [ordered[-1]]]))
-
-
-def _histogram(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.diff(np.searchsorted(ordered, edges, side="right"), prepend=0, append=len(ordered))
+def _with_nulls(side: _Side, counts: np.ndarray | None) -> np.ndarray:
+    return np.append(np.array([side.rows - side.nulls]) if counts is None else counts, side.nulls)
 
 
 def _category_bins(before: _Side, now: _Side, most: int) -> _Bins:
@@ -458,10 +510,72 @@ def _count(side: _Side, common: Sequence[str], known: Mapping[str, int]) -> np.n
     return np.array([*each, side.rows - side.nulls - new - sum(each), new, side.nulls])
 
 
-def _normalized_wasserstein(before: _Side, now: _Side) -> float | None:
-    reference, current = (side.numbers[np.isfinite(side.numbers)] for side in (before, now))
-    spread = float(np.std(reference)) if len(reference) else 0.0
-    return wasserstein_distance(reference, current) / spread if spread > 0 and len(current) else None
+def _binned(name: str, before: _Side, now: _Side) -> float | None:
+    """The Wasserstein distance in standard deviations of the reference, from the profiles alone."""
+    if now.kind != "numeric" or not before.deviation or before.profile.mean is None or now.profile.mean is None:
+        return None
+    old, new = before.spread, now.spread
+    apart = binned_wasserstein(old, new) if old and new else abs(before.profile.mean - now.profile.mean)
+    return float(apart / before.deviation)
+
+
+def _exact(reference: pl.LazyFrame, current: pl.LazyFrame, name: str, before: _Side, now: _Side) -> float | None:
+    """The Wasserstein distance in standard deviations of the reference, from the rows."""
+    if now.kind != "numeric" or not before.deviation or not now.profile.finite:
+        return None
+    return wasserstein_distance(_ordered(reference, name), _ordered(current, name)) / before.deviation
+
+
+def _ordered(frame: pl.LazyFrame, name: str) -> np.ndarray:
+    """The finite values of one column, sorted."""
+    values = frame.select(name).collect().to_series().to_physical().cast(pl.Float64)
+    return np.sort(values.filter(values.is_finite()).to_numpy())
+
+
+def _q_values(measured: Sequence[_Measured]) -> list[float | None]:
+    tested = [place for place, one in enumerate(measured) if one.found.p_value is not None]
+    found: list[float | None] = [None] * len(measured)
+    adjusted = benjamini_hochberg(np.array([measured[place].found.p_value for place in tested]))
+    for place, q in zip(tested, adjusted, strict=True):
+        found[place] = float(q)
+    return found
+
+
+def _decide(
+    measured: _Measured, q: float | None, policy: DriftPolicy, history: Sequence[Mapping[str, FeatureDrift]]
+) -> FeatureDrift:
+    found = replace(measured.found, q_value=q)
+    if q is None:
+        return replace(found, persistent=_in_a_row(found.feature, history)) if found.alarming else found
+    above = _above(found, policy)
+    if not above:
+        return replace(found, reason=f"PSI {found.psi:.3g} is within {policy.psi:.3g}")
+    if q > policy.false_discovery_rate:
+        return replace(found, reason=f"{', '.join(above)}; chance alone may do that (q = {q:.2g})")
+    lasted, signs = _in_a_row(found.feature, history), tuple(measured.signs) or ("shift",)
+    known = lasted >= policy.windows or not FAULTS.isdisjoint(signs)
+    reason = "; ".join([*above, *measured.signs.values(), *([] if known else [f"window {lasted} of {policy.windows}"])])
+    return replace(found, verdict="drift" if known else "suspected", reason=reason, signs=signs, persistent=lasted)
+
+
+def _above(found: FeatureDrift, policy: DriftPolicy) -> list[str]:
+    """What is above the declared effects, in words."""
+    limits = (("PSI", found.psi, policy.psi), ("Wasserstein", found.wasserstein, policy.wasserstein))
+    return [
+        f"{name} {value:.3g} is above {limit:.3g}"
+        for name, value, limit in limits
+        if value is not None and value > limit
+    ]
+
+
+def _in_a_row(name: str, history: Sequence[Mapping[str, FeatureDrift]]) -> int:
+    """How many windows in a row changed, this one included; one that could not be judged neither adds nor ends."""
+    count = 1
+    for earlier in (window.get(name) for window in reversed(history)):
+        if earlier is None or (earlier.judged and not earlier.persistent):
+            break
+        count += earlier.persistent > 0
+    return count
 
 
 def _signs(before: _Side, now: _Side) -> dict[Sign, str]:
@@ -483,10 +597,21 @@ def _null_signs(before: _Side, now: _Side) -> dict[Sign, str]:
 
 
 def _unit_sign(before: _Side, now: _Side) -> dict[Sign, str]:
-    old, new = (float(np.median(np.abs(side.numbers))) if len(side.numbers) else 0.0 for side in (before, now))
-    if not (np.isfinite(old) and np.isfinite(new) and old > 0 and new > 0) or 0.05 < new / old < 20:
+    ratio = _ratio(before.size, now.size)
+    middle = _ratio(*(_quartiles(side) for side in (before, now)))
+    if ratio is None or 1 / UNIT < ratio < UNIT or (middle is not None and 1 / DOUBT < middle < DOUBT):
         return {}
-    return {"unit change": f"values are about {new / old:.3g} times the reference's: another unit?"}
+    return {"unit change": f"values are about {ratio:.3g} times the reference's: another unit?"}
+
+
+def _ratio(old: float, new: float) -> float | None:
+    return new / old if old > 0 and new > 0 and np.isfinite(old) and np.isfinite(new) else None
+
+
+def _quartiles(side: _Side) -> float:
+    """How far the quartiles are from 0: a size that outliers do not move."""
+    spread = side.spread
+    return max(abs(spread.quantile(0.25)), abs(spread.quantile(0.75))) if spread else 0.0
 
 
 def _category_signs(before: _Side, now: _Side) -> dict[Sign, str]:
@@ -508,25 +633,50 @@ def _largest(categories: Mapping[str, float]) -> str:
 
 
 def _conclude(found: tuple[FeatureDrift, ...], before: int, now: int, policy: DriftPolicy) -> DriftReport:
-    alarms = [feature.feature for feature in found if feature.alarming]
-    weighed = [feature for feature in found if feature.judged or feature.alarming]
-    key = [name for name in alarms if name in policy.important]
-    share = len(alarms) / len(weighed) if weighed else 0.0
-    told = f"{len(alarms)} of {len(weighed)} judged features drifted{_named(alarms)}"
-    verdict: DatasetVerdict = "drift" if alarms and (share >= policy.share or key) else "stable"
-    if not any(feature.judged for feature in found) and verdict == "stable":
-        verdict, told = "undecided", "no feature could be judged"
-    because = f"; {_named(key).strip(': ')} alone is enough" if key and share < policy.share else ""
-    return DriftReport(verdict, told + because + _unjudged(found), before, now, found, policy)
+    alarms = [one for one in found if one.alarming]
+    weighed = [one.feature for one in found if one.judged or one.alarming]
+    told = [f"{len(alarms)} of {len(weighed)} judged columns drifted{_named([one.feature for one in alarms])}"]
+    verdict: DatasetVerdict = "stable"
+    if _enough(alarms, len(weighed), policy):
+        verdict, told = "drift", [*told, *_alone(alarms, len(weighed), policy)]
+    elif suspects := [one for one in found if one.verdict == "suspected"]:
+        told.append(f"{len(suspects)} suspected{_named([one.feature for one in suspects])}")
+        verdict = "suspected" if _enough([*alarms, *suspects], len(weighed), policy) else "stable"
+    if verdict == "stable" and not any(one.judged for one in found):
+        verdict, told = "undecided", ["no column could be judged"]
+    return DriftReport(verdict, "; ".join([*told, *_unjudged(found)]), before, now, found, policy)
+
+
+def _enough(changed: Sequence[FeatureDrift], judged: int, policy: DriftPolicy) -> bool:
+    """Whether so many columns, or one of these, make the data set drift."""
+    return bool(changed) and (len(changed) / judged >= policy.share or bool(_alone(changed, judged, policy)))
+
+
+def _alone(changed: Sequence[FeatureDrift], judged: int, policy: DriftPolicy) -> list[str]:
+    """Which columns are enough by themselves, in words: faults, and the important ones when the others are too few."""
+    faults = [
+        f"{one.feature} ({', '.join(sign for sign in one.signs if sign in FAULTS)})" for one in changed if one.faulty
+    ]
+    key = [one.feature for one in changed if one.feature in policy.important]
+    few = len(changed) / judged < policy.share
+    return [f"faults{_named(faults)}"] * bool(faults) + [f"{_names(key)} alone is enough"] * bool(key and few)
+
+
+def _names(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
 
 
 def _named(names: Sequence[str]) -> str:
-    return f": {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}" if names else ""
+    return f": {_names(names)}" if names else ""
 
 
-def _unjudged(found: Sequence[FeatureDrift]) -> str:
-    counts = Counter(feature.verdict for feature in found if not feature.judged)
-    return "".join(f"; {count} {verdict}" for verdict, count in counts.items())
+def _unjudged(found: Sequence[FeatureDrift]) -> list[str]:
+    counts = Counter(one.verdict for one in found if not one.judged)
+    return [f"{count} {verdict}" for verdict, count in counts.items()]
+
+
+def _rank(one: FeatureDrift) -> tuple[Any, ...]:
+    return not one.alarming, one.verdict != "suspected", -(one.psi if one.psi is not None else -1.0), one.feature
 
 
 def _shout(feature: FeatureDrift) -> str:
