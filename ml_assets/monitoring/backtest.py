@@ -1,14 +1,16 @@
 """A cheap backtest: would a model retrained on recent data have done better than the champion on the latest labelled rows?
 
 The champion's kind of model is trained again with the champion's hyperparameters, without a search, on rows whose outcome
-was known before the window began; the window's rows are new to both. So the difference is what newer rows teach.
+was known before the window began; the window's rows are new to both. Of many rows a part is enough when both have it: then the
+champion's place takes the same kind, trained on as many of the champion's own rows. (On 20,000 rows a new model loses 0.036 of
+ROC AUC to a champion of 240,000, on 60,000 still 0.012, on all of them 0.003: flights of December 2013.)
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +20,9 @@ import numpy as np
 import polars as pl
 
 from ml_assets.development.blend import NAME as ENSEMBLE
-from ml_assets.development.candidates.base import sampled
 from ml_assets.development.lifecycle import Plan, develop_again
 from ml_assets.evaluation.comparison import compare
-from ml_assets.evaluation.fairness import Incumbent, unseen
+from ml_assets.evaluation.fairness import Incumbent, row_hashes, unseen
 from ml_assets.evaluation.metrics import Answered, answered
 from ml_assets.features.training import SPLIT, training_rows
 from ml_assets.preparation.observations import EVENT_TIMESTAMP, LABEL, LABEL_TIMESTAMP
@@ -29,8 +30,8 @@ from ml_assets.preparation.spans import Span
 from ml_assets.preparation.splits import SplitPlan, SplitWindows, share_windows
 from ml_assets.tasks import Metric
 
-MOST_ROWS = 60_000
-"""Rows to train on, and at most to compare on: drawn at random from all that there are."""
+MOST_ROWS = 40_000
+"""Rows that either is trained on at most, and that they are compared on."""
 MATURE_SHARE = 0.99
 """Share of the outcomes that are known by so much time after the question that younger rows count as pending."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
@@ -54,21 +55,22 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Week:
-    """Both models on the window's rows of one week; None where the metric does not apply."""
+    """Both sides on the window's rows of one week; None where the metric does not apply."""
 
     start: datetime
     rows: int
     fresh: float | None
-    champion: float | None
+    old: float | None
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """The retrained (`fresh`) model and the champion on the same `rows` of the window.
+    """The retrained model (`fresh`) and the `old` one on the same `rows` of the window, by `metric`.
 
     `gain` is how much better the retrained one is (`Metric.gain`), with its paired bootstrap interval `low` to `high`; rows are
-    drawn one by one, so read it as a lower bound of the uncertainty. `trained` rows of the `known` ones were learned from, by
-    the candidate `kind`. `seconds` is what it took.
+    drawn one by one, so read it as a lower bound of the uncertainty. The candidate `kind` learned `trained` of `known` rows; where
+    that is fewer, old is the same kind on as many of the champion's rows. `champion` is the metric of the champion itself.
+    `seconds` is what it took.
     """
 
     metric: str
@@ -78,7 +80,8 @@ class Backtest:
     trained: int
     known: int
     fresh: float
-    champion: float
+    old: float
+    champion: float | None
     gain: float
     low: float
     high: float
@@ -88,11 +91,12 @@ class Backtest:
     def sentence(self) -> str:
         """Return what was found in words."""
         days = round((self.window.end - self.window.start) / DAY)
-        told = "better" if self.gain > 0 else "worse" if self.gain < 0 else "neither better nor worse, that is by"
-        beyond = "" if self.low > 0 or self.high < 0 else ", which is within chance"
+        how = f"{abs(self.gain):.3g} {'better' if self.gain > 0 else 'worse'}" if self.gain else "as good"
+        beyond = "" if self.low > 0 or self.high < 0 else ", within chance"
+        part = f"; both of {self.trained:,} training rows" if self.trained < self.known else ""
         return (
-            f"a retrained model would be {abs(self.gain):.3g} {told} by {self.metric} on the last {days} days "
-            f"({self.low:+.3g} to {self.high:+.3g}{beyond})"
+            f"a retrained model would be {how} by {self.metric} on the last {days} days "
+            f"({self.low:+.3g} to {self.high:+.3g}{beyond}{part})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,69 +159,109 @@ def backtest_rows(
     window: Stretch,
     *,
     now: datetime,
+    key: Sequence[str],
     supervised: bool = True,
     most: int = MOST_ROWS,
 ) -> tuple[pl.DataFrame, int]:
     """Return the rows to train on and to compare on, without features, and how many could be trained on.
 
     The column `split` says which: train and validation are before the window and were known when it began, test are the
-    window's. Of either at most `most` are kept, drawn with the split's seed. `TrainingSetError` when there are none.
+    window's. Of either at most `most` are kept (see `drawn`). `TrainingSetError` when there are none.
     """
     told = {name: getattr(split, name) for name in ("train", "validation", "test", "gap", "group", "seed")}
     plan = _Before(by_time=True, window=window, **told)
     rows = training_rows(observations, plan, as_known_at=now, supervised=supervised).labelled
     inside = pl.col(SPLIT) == "test"
-    parts = rows.filter(~inside), rows.filter(inside)
-    kept = [part[sampled(part.height, most, split.seed)] for part in parts]
-    return pl.concat(kept), parts[0].height
+    before = rows.filter(~inside)
+    return pl.concat([drawn(before, most, key), drawn(rows.filter(inside), most, key)]), before.height
+
+
+def drawn(rows: pl.DataFrame, most: int, key: Sequence[str]) -> pl.DataFrame:
+    """Return at most `most` of the rows, in their order, chosen by a hash of key and time.
+
+    So of two sets with rows in common the same ones are chosen, and models of both differ by what the sets differ in.
+    """
+    if rows.height <= most:
+        return rows
+    chosen = row_hashes(rows, [*key, EVENT_TIMESTAMP]).arg_sort().head(most)
+    return rows[chosen.sort()]
+
+
+@dataclass(frozen=True, eq=False)
+class Office:
+    """The champion, with what a backtest needs of it.
+
+    `settled` is what its search settled on (see `development.origin.settled`), `learned` are the rows that it was fitted or
+    selected on, with features and split, `seen` names those of a random split (see `seen_rows`).
+    """
+
+    champion: Incumbent
+    settled: Mapping[str, Any]
+    learned: pl.LazyFrame
+    seen: pl.DataFrame | None = None
 
 
 def backtest(
     plan: Plan,
     rows: pl.DataFrame,
-    settled: Mapping[str, Any],
-    champion: Incumbent,
+    office: Office,
     *,
     window: Stretch,
     known: int,
-    seen: pl.DataFrame | None = None,
+    key: Sequence[str],
     minimum_rows: int = 200,
 ) -> Backtest | str:
-    """Train the champion's kind again, and compare both on the window; or say why that cannot be done.
+    """Train the champion's kind again, and compare on the window; or say why that cannot be done.
 
-    `rows` are those of `backtest_rows` with their features, `known` the count beside them; `settled` is what the champion's
-    search settled on (see `development.origin.settled`); `seen` names the rows that the champion has learned, of a random split.
+    `rows` are those of `backtest_rows` with their features, `known` the count beside them; `key` tells observations apart.
     """
     started = time.perf_counter()
-    train, test = rows.filter(pl.col(SPLIT) != "test"), _new(rows, plan, seen)
-    few = [f"{part.height:,} {what}" for what, part in (("to train on", train), ("in the window", test))]
+    train, test = rows.filter(pl.col(SPLIT) != "test"), _new(rows, plan, office.seen)
     if min(train.height, test.height) < minimum_rows:
-        return f"too few labelled rows ({', '.join(few)} of {window}; at least {minimum_rows:,} of each)"
-    with TemporaryDirectory() as folder:
-        try:
-            made = develop_again(plan, train, lean(settled), Path(folder))
-            mine = answers_of(made.result.load(), test, plan, made.threshold)
-            theirs = answers_of(champion.bundle, test, plan, champion.bundle.threshold)
-        except ValueError as error:  # a kind that cannot learn these rows, or a champion that cannot answer them
-            return f"the backtest failed: {error}"
-    found = compare(mine, theirs, plan.metric, seed=plan.seed)[0]
+        few = f"{train.height:,} to train on, {test.height:,} of {window} to compare on"
+        return f"too few labelled rows: {few}; at least {minimum_rows:,} of each are needed"
+    try:
+        mine = _retrained(plan, train, office, test)
+        champion = answers_of(office.champion.bundle, test, plan, office.champion.bundle.threshold)
+        old = (
+            champion
+            if train.height == known
+            else _retrained(*_like_the_champion(plan, office, train.height, key), test)
+        )
+    except ValueError as error:  # a kind that cannot learn these rows, or a champion that cannot answer them
+        return f"the backtest failed: {error}"
+    found = compare(mine, old, plan.metric, seed=plan.seed)[0]
     if found.gain is None or found.interval is None or found.challenger is None or found.champion is None:
         return f"{plan.metric.name} does not apply to the {test.height:,} rows of {window}: {found.note}"
     return Backtest(
         metric=plan.metric.name,
-        kind=str(settled["winner"]),
+        kind=str(office.settled["winner"]),
         window=window,
         rows=found.rows,
         trained=train.height,
         known=known,
         fresh=found.challenger,
-        champion=found.champion,
+        old=found.champion,
+        champion=champion.metrics[plan.metric.name],
         gain=found.gain,
         low=found.interval[0],
         high=found.interval[1],
         seconds=time.perf_counter() - started,
-        weeks=_weeks(mine, theirs, plan.metric, window),
+        weeks=_weeks(mine, old, plan.metric, window),
     )
+
+
+def _retrained(plan: Plan, train: pl.DataFrame, office: Office, test: pl.DataFrame) -> Answered:
+    """Return the answers of the champion's kind, trained on other rows."""
+    with TemporaryDirectory() as folder:
+        made = develop_again(plan, train, lean(office.settled), Path(folder))
+        return answers_of(made.result.load(), test, plan, made.threshold)
+
+
+def _like_the_champion(plan: Plan, office: Office, count: int, key: Sequence[str]) -> tuple[Plan, pl.DataFrame, Office]:
+    """Return what a model like the champion is made of: so many of its own rows, and its own features."""
+    learned = drawn(office.learned.filter(pl.col(SPLIT) != "test").collect(), count, key)
+    return replace(plan, features=tuple(office.champion.bundle.features)), learned, office
 
 
 def _new(rows: pl.DataFrame, plan: Plan, seen: pl.DataFrame | None) -> pl.DataFrame:
@@ -245,24 +289,12 @@ def answers_of(model: Any, rows: pl.DataFrame, plan: Plan, threshold: float) -> 
     return answered(rows, model.predict(rows), task=plan.task, threshold=threshold, matrix=matrix)
 
 
-def _weeks(mine: Answered, theirs: Answered, metric: Metric, window: Stretch) -> tuple[Week, ...]:
-    """Return both models by weeks, which begin with the window."""
+def _weeks(mine: Answered, old: Answered, metric: Metric, window: Stretch) -> tuple[Week, ...]:
+    """Return both sides by weeks, which begin with the window."""
     weeks = (mine.frame[EVENT_TIMESTAMP] - window.start).dt.total_days().to_numpy() // WEEK.days
     found = []
     for number in np.unique(weeks):
         index = np.flatnonzero(weeks == number)
-        values = [metric.compute(side.y[index], side.score[index], side.threshold) for side in (mine, theirs)]
-        found.append(Week(window.start + int(number) * WEEK, len(index), *values))
+        fresh, other = (metric.compute(one.y[index], one.score[index], one.threshold) for one in (mine, old))
+        found.append(Week(window.start + int(number) * WEEK, len(index), fresh, other))
     return tuple(found)
-
-
-def weeks_plot(found: Backtest) -> bytes:
-    """Return the metric of both models by week, as a PNG."""
-    from ml_assets.evaluation.plots import rivals_plot
-
-    return rivals_plot(
-        [week.start for week in found.weeks],
-        {"retrained": [week.fresh for week in found.weeks], "champion": [week.champion for week in found.weeks]},
-        metric=found.metric,
-        title=f"Backtest on {found.window}",
-    )
