@@ -290,9 +290,34 @@ class Serving(dg.Model, dg.Resolvable):
 
 
 class Retrain(dg.Model, dg.Resolvable):
-    """When the candidates are trained again."""
+    """When the candidates are trained again: by the calendar, and when drift or loss asks for it and a backtest agrees."""
 
     cron: str = Field(default="0 6 1 * *", description="as a cron schedule")
+    when_needed: bool = Field(
+        default=True,
+        description="whether a decision to retrain is carried out; false: it is told, and a person does it",
+    )
+    cooldown: str = Field(
+        default="7d", description="least time from a retraining or a promotion to the next retraining, such as 7d"
+    )
+    window_days: int = Field(default=28, ge=1, description="the latest labelled days, which the backtest is on")
+    weeks: int = Field(default=2, ge=1, description="weeks in a row with a loss beyond monitoring.tolerance that ask")
+    least_gain: float = Field(
+        default=0.0, ge=0, description="so much better must a retrained model have been in the backtest, beyond chance"
+    )
+    rows: int = Field(default=40_000, ge=100, description="rows that each model of a backtest is trained on at most")
+
+    @field_validator("cooldown")
+    @classmethod
+    def _cooldown(cls, value: str) -> str:
+        Span.parse(value)
+        return value
+
+    def plain(self) -> Any:
+        """Return the `ml_assets.monitoring.retraining.RetrainPolicy` of this declaration."""
+        from ml_assets.monitoring.retraining import RetrainPolicy
+
+        return RetrainPolicy(cooldown=Span.parse(self.cooldown).length, least_gain=self.least_gain)
 
 
 @dg.scaffold_with(ExampleScaffolder)
@@ -436,9 +461,10 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.evaluation.assets import evaluation_asset
         from ml_assets.features.assets import training_set_asset
         from ml_assets.features.online.assets import served_asset
-        from ml_assets.monitoring.alert_assets import alerts_asset
+        from ml_assets.monitoring.alert_assets import alerts_asset, timeline_asset
         from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
         from ml_assets.monitoring.kpi_assets import kpi_asset
+        from ml_assets.monitoring.retrain_assets import decision_asset, retrain_schedule, retrain_sensor
         from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
         from ml_assets.versions.assets import rebuilds_check, rebuilds_schedule
@@ -448,6 +474,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
             watched += [performance_asset(self), kpi_asset(self)]
         if self.features:
             watched.append(served_asset(self))
+        watched.append(decision_asset(self))
         assets = [
             observations_asset(self),
             training_set_asset(self),
@@ -462,10 +489,12 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
             *watched,
         ]
         rebuilds = rebuilds_check(self)
+        alerts = alerts_asset(self, [*assets, rebuilds], after=watched)
         return dg.Definitions(
-            assets=[*assets, alerts_asset(self, [*assets, rebuilds], after=watched)],
+            assets=[*assets, alerts, timeline_asset(self, after=[*watched, alerts])],
             asset_checks=[rebuilds],
-            schedules=[*schedules(self), rebuilds_schedule(self)],
+            schedules=[*schedules(self), retrain_schedule(self), rebuilds_schedule(self)],
+            sensors=[retrain_sensor(self)] if self.retrain.when_needed else [],
         )
 
 

@@ -1,4 +1,4 @@
-"""Alerts in Dagster: checks that failed and runs that failed become alerts, and alerts reach people.
+"""Alerts in Dagster: checks that failed and runs that failed become alerts, and alerts reach people. And the timeline of it all.
 
 Both the assets and the sensor look at how things are, not at what just happened, so nothing is lost while nobody looks; what was
 sent is remembered (see `alerts`), so that it does not matter who looks first, or how often.
@@ -15,8 +15,8 @@ import dagster as dg
 from dagster._core.events import DagsterEventType
 
 from ml_assets import keys
-from ml_assets.resources.evidence import UNDECIDED
-from ml_assets.resources.places import ClockResource, LakeResource
+from ml_assets.resources.evidence import UNDECIDED, file
+from ml_assets.resources.places import ClockResource, FilesResource, LakeResource
 
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
@@ -68,6 +68,41 @@ def alerts_asset(
         )
 
     return alerts
+
+
+def timeline_asset(problem: "MlProblem", *, after: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """Return `<problem>/timeline`: the whole story of the problem in production as one HTML page; `after` are the reports."""
+
+    @dg.asset(
+        key=keys.problem(problem.name, "timeline").split("/"),
+        description="The whole story on one page: drift, performance, money, outcomes, promotions, decisions to retrain and alerts, "
+        "over one axis of time.",
+        deps=[asset.key for asset in after],
+        group_name=keys.MONITORING,
+        owners=list(problem.owners),
+        kinds={"html"},
+        tags={"stage": keys.MONITORING},
+    )
+    def timeline(lake: LakeResource, reports: FilesResource, clock: ClockResource) -> dg.MaterializeResult:
+        from ml_assets.evaluation.plots import as_markdown
+        from ml_assets.monitoring.story import story
+        from ml_assets.monitoring.timeline import write_timeline
+        from ml_assets.monitoring.timeline_plots import pictures
+
+        told, path = story(lake.open(), problem.name), reports.folder(problem.name) / "timeline.html"
+        now = clock.open(problem.clock).now()
+        shown = pictures(told, metric=problem.metric)
+        write_timeline(path, told, question=problem.question, metric=problem.metric, now=now, images=shown)
+        return dg.MaterializeResult(
+            metadata={
+                "page": file(path),
+                "events": len(told.events()),
+                "not made": ", ".join(told.absent) or "nothing",
+                **{title: dg.MetadataValue.md(as_markdown(png, title)) for title, png in shown.items()},
+            }
+        )
+
+    return timeline
 
 
 def alerts_sensor() -> dg.SensorDefinition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -10,21 +10,25 @@ import polars as pl
 
 from ml_assets.evaluation.report import cells, number, numeric
 from ml_assets.monitoring.story import Story
-from ml_assets.monitoring.timeline_plots import pictures
 from ml_assets.tasks.drawing import data_uri
 
 
-def write_timeline(path: Path, told: Story, *, question: str, metric: str, tolerance: float, now: datetime) -> Path:
+def write_timeline(
+    path: Path, told: Story, *, question: str, metric: str, now: datetime, images: Mapping[str, bytes]
+) -> Path:
     """Write the page of a story, whole or not at all, and return its path; see `page`."""
-    text = page(told, question=question, metric=metric, tolerance=tolerance, now=now)
+    text = page(told, question=question, metric=metric, now=now, images=images)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(text)
     return draft.replace(path)
 
 
-def page(told: Story, *, question: str, metric: str, tolerance: float, now: datetime) -> str:
-    """Return the page: numbers, pictures over one axis of time, and what happened. `metric` is what is declared as success."""
+def page(told: Story, *, question: str, metric: str, now: datetime, images: Mapping[str, bytes]) -> str:
+    """Return the page: numbers, pictures over one axis of time, and what happened.
+
+    `metric` is what is declared as success, `images` are those of `timeline_plots.pictures`.
+    """
     from ml_assets.evaluation.page import template
 
     happened = [{"when": f"{one.at:%Y-%m-%d}", "what": one.kind, "told": one.text} for one in reversed(told.events())]
@@ -34,9 +38,9 @@ def page(told: Story, *, question: str, metric: str, tolerance: float, now: date
         now=now,
         span=told.span,
         numbers=list(_numbers(told, metric)),
-        images={title: data_uri(png) for title, png in pictures(told, metric=metric, tolerance=tolerance).items()},
+        images={title: data_uri(png) for title, png in images.items()},
         happened=cells(happened),
-        windows=cells(told.windows.reverse().to_dicts()),
+        windows=cells(told.windows.reverse().rename(lambda name: name.removeprefix("window_")).to_dicts()),
         absent=told.absent,
         numeric=numeric,
     )

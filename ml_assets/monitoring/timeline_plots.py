@@ -33,7 +33,7 @@ ROWS: dict[str, dict[str, Any]] = {
 OFFICE = ("promotion", "forced", "rollback", "adopted")
 
 
-def pictures(told: Story, *, metric: str, tolerance: float) -> dict[str, bytes]:
+def pictures(told: Story, *, metric: str) -> dict[str, bytes]:
     """Return the pictures by title, PNG; those of which there is nothing to show are left out."""
     span = told.span
     if span is None:
@@ -58,6 +58,9 @@ def _events(told: Story, span: tuple[datetime, datetime]) -> bytes | None:
     for place, name in enumerate(names):
         moments: Any = [at for row, at in events if row == name]
         axes.plot(moments, [place] * len(moments), linestyle="", markersize=7, markeredgewidth=0, **ROWS[name])
+    for one in told.promotions:
+        when: Any = one.when
+        drawing.beside(axes, when, names.index("took office"), f"version {one.version}", fontsize=8, color=drawing.INK)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return drawing.png(canvas)
@@ -112,7 +115,8 @@ def _drift(told: Story, span: tuple[datetime, datetime]) -> bytes | None:
         )
         center: Any = edges[0] + (edges[1] - edges[0]) / 2
         for place in np.flatnonzero(alarms[:, column]):
-            axes.plot([center], [place + 0.5], "x", color=drawing.INK, markersize=5)
+            dark = effects[place, column] > 1  # False where it is masked
+            axes.plot([center], [place + 0.5], "x", color="white" if dark is np.True_ else drawing.INK, markersize=5)
     axes.set_yticks(np.arange(len(names)) + 0.5, [drawing.shorten(name) for name in names], fontsize=7)
     axes.set_ylim(len(names), 0)
     axes.grid(False)
