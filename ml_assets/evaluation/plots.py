@@ -87,21 +87,49 @@ def timeline_plot(
     metric: str,
     expected: float | None = None,
     limit: float | None = None,
+    band: Sequence[tuple[float, float, float] | None] = (),
+    before: Sequence[tuple[datetime, float | None]] = (),
+    marks: Mapping[datetime, str] | None = None,
     title: str = "Performance over time",
 ) -> bytes:
     """A metric over time, one point per period; periods without a value are gaps.
 
-    `expected` is the value at evaluation (dashed), `limit` the worst that is tolerated (red).
+    `expected` is the value at evaluation (dashed), `limit` the worst that is tolerated (red). `band` has an estimate of each
+    period with its interval, or None; `before` are points of other models; `marks` name moments, such as a change of model.
     """
-    if not any(value is not None for value in values):
+    if not any(value is not None for value in [*values, *band, *(value for _, value in before)]):
         return drawing.sorry(title, "no period has a value yet")
     canvas, axes = drawing.figure(title, "", metric)
     moments: list[Any] = list(times)
-    heights = [np.nan if value is None else value for value in values]
-    axes.plot(moments, heights, label="realised", **drawing.DOTTED)
+    _band(axes, moments, band)
+    axes.plot(moments, _heights(values), label="realised", **drawing.DOTTED)
+    if before:
+        earlier = {**drawing.DOTTED, "color": drawing.QUIET, "linestyle": ""}
+        when: list[Any] = [moment for moment, _ in before]
+        axes.plot(when, _heights([value for _, value in before]), label="before", **earlier)
+    _marks(axes, marks or {})
     for level, color, name in ((expected, drawing.QUIET, "at evaluation"), (limit, drawing.RED, "limit")):
         if level is not None:
             axes.axhline(level, color=color, linewidth=1, linestyle="--", label=f"{name} {level:.3g}")
+    if len(times) == 1:
+        axes.set_xlim(moments[0] - timedelta(days=1), moments[0] + timedelta(days=1))
+    _dates(axes)
+    axes.margins(y=0.2)
+    drawing.legend(axes)
+    return drawing.png(canvas)
+
+
+def rivals_plot(
+    times: Sequence[datetime], values: Mapping[str, Sequence[float | None]], *, metric: str, title: str
+) -> bytes:
+    """A metric of several models over time, one line each; periods without a value are gaps."""
+    if not any(value is not None for line in values.values() for value in line):
+        return drawing.sorry(title, "no period has a value")
+    canvas, axes = drawing.figure(title, "", metric)
+    moments: list[Any] = list(times)
+    for (name, line), color in zip(values.items(), drawing.PALETTE, strict=False):
+        heights = [np.nan if value is None else value for value in line]
+        axes.plot(moments, heights, label=name, **drawing.DOTTED | {"color": color})
     if len(times) == 1:
         axes.set_xlim(moments[0] - timedelta(days=1), moments[0] + timedelta(days=1))
     _dates(axes)
@@ -277,6 +305,35 @@ def _swarm(axes: Axes, effect: np.ndarray, rank: np.ndarray, place: float) -> No
 def _target(axes: Axes, level: float, label: str) -> None:
     axes.axvline(level, color=drawing.INK, linewidth=1, linestyle="--", label=label)
     axes.legend(loc="lower right", fontsize=8, facecolor="white", edgecolor="none", framealpha=0.9)
+
+
+def _heights(values: Sequence[float | None]) -> list[float]:
+    return [np.nan if value is None else value for value in values]
+
+
+def _band(axes: Axes, moments: Sequence[Any], band: Sequence[tuple[float, float, float] | None]) -> None:
+    """Estimates as a bar each from low to high, and a line through them."""
+    known = [(when, *one) for when, one in zip(moments, band or [None] * len(moments), strict=True) if one is not None]
+    if not known:
+        return
+    when, value, low, high = zip(*known, strict=True)
+    axes.vlines(when, low, high, color=drawing.ORANGE, linewidth=6, alpha=0.3)
+    axes.plot(when, value, color=drawing.ORANGE, linewidth=1, linestyle=":", marker="_", label="estimated, 95 %")
+
+
+def _marks(axes: Axes, marks: Mapping[datetime, str]) -> None:
+    for when, text in marks.items():
+        moment: Any = when
+        axes.axvline(moment, color=drawing.INK, linewidth=1, linestyle=":")
+        axes.annotate(
+            drawing.plain(text),
+            (moment, 0.02),
+            (3, 0),
+            ("data", "axes fraction"),
+            "offset points",
+            fontsize=7,
+            rotation=90,
+        )
 
 
 def _dates(axes: Axes) -> None:
