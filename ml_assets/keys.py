@@ -22,6 +22,9 @@ DEPLOYMENT = "deployment"
 MONITORING = "monitoring"
 GROUPS = (COLLECTION, PREPARATION, FEATURE_STORE, DEVELOPMENT, EVALUATION, PACKAGING, DEPLOYMENT, MONITORING)
 
+SELDOM = "ml_assets/seldom"
+"""Tag of assets that take long and change slowly: the named jobs leave them out, and a schedule of their own makes them."""
+
 
 def raw(source: str) -> str:
     """Return the table of a source as it arrived."""

@@ -16,7 +16,8 @@ def defs() -> dg.Definitions:
     groups = dg.AssetSelection.groups
     training = groups(keys.DEVELOPMENT, keys.EVALUATION, keys.PACKAGING)
     ingest = groups(keys.COLLECTION, keys.PREPARATION, keys.FEATURE_STORE)
-    score, monitor = groups(keys.DEPLOYMENT), groups(keys.MONITORING)
+    seldom = dg.AssetSelection.tag(keys.SELDOM, "true")
+    score, monitor = groups(keys.DEPLOYMENT), groups(keys.MONITORING) - seldom
     of_new_files = ingest | score | monitor - dg.AssetSelection.assets(REPORT.split("/"))  # runs are judged by the hour
     collects = {COLLECTS: "true"}
     jobs = {
@@ -24,7 +25,7 @@ def defs() -> dg.Definitions:
         "train": (training, "Trains the candidates, evaluates the best, and promotes it when it passes the gates.", {}),
         "score": (score, "The champion's predictions for a range of days.", {}),
         "monitor": (monitor, "Drift, realised performance, and the deployment itself.", {}),
-        "everything": (dg.AssetSelection.all(), "The whole lifecycle, from files to drift report.", collects),
+        "everything": (dg.AssetSelection.all() - seldom, "The whole lifecycle, from files to drift report.", collects),
         "update": (of_new_files, "What new files need: ingest, score, monitor.", collects),
     }
     defined = {

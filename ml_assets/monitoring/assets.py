@@ -130,23 +130,12 @@ def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
 
 def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
-    """Return the problem's schedules: retraining as declared, and monitoring every Monday morning."""
-    parts = ("training_set", "challenger", "evaluation_report", "bundle", "champion")
-    train = dg.AssetSelection.assets(
-        *(keys.problem(problem.name, part).split("/") for part in parts),
-        *(keys.candidate(problem.name, kind).split("/") for kind in problem.kinds),
-    )
-    watch = dg.AssetSelection.key_prefixes([problem.name]) & dg.AssetSelection.groups(keys.MONITORING)
+    """Return the schedule of monitoring, every Monday morning as a rule."""
+    group = dg.AssetSelection.key_prefixes([problem.name]) & dg.AssetSelection.groups(keys.MONITORING)
     return [
         dg.ScheduleDefinition(
-            name=f"{problem.name}_retrain",
-            target=train,
-            cron_schedule=problem.retrain.cron,
-            description="Trains all candidates on the months before, and promotes the best when it passes the gates.",
-        ),
-        dg.ScheduleDefinition(
             name=f"{problem.name}_monitor",
-            target=watch,
+            target=group - dg.AssetSelection.tag(keys.SELDOM, "true"),
             cron_schedule=problem.monitoring.cron,
             description="Reports how the model does: drift, performance, what follows from them, and what a person should know.",
         ),

@@ -35,6 +35,8 @@ MOST_ROWS = 40_000
 MATURE_SHARE = 0.99
 """Share of the outcomes that are known by so much time after the question that younger rows count as pending."""
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
+NUMBERS = ("fresh", "old", "champion", "gain", "low", "high", "rows", "trained", "known", "seconds")
+"""Of `Backtest.to_dict`, what the web UI shows."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,11 @@ class Office:
     learned: pl.LazyFrame
     seen: pl.DataFrame | None = None
 
+    @property
+    def since(self) -> datetime:
+        """Return from when on rows are new to it: by time those after what it learned, of a random split any."""
+        return datetime.min.replace(tzinfo=UTC) if self.seen is not None else self.champion.fitted_until
+
 
 def backtest(
     plan: Plan,
@@ -298,3 +305,19 @@ def _weeks(mine: Answered, old: Answered, metric: Metric, window: Stretch) -> tu
         fresh, other = (metric.compute(one.y[index], one.score[index], one.threshold) for one in (mine, old))
         found.append(Week(window.start + int(number) * WEEK, len(index), fresh, other))
     return tuple(found)
+
+
+def weeks_plot(told: Mapping[str, Any]) -> bytes:
+    """Return the metric of both sides by week as a PNG, from `Backtest.to_dict`."""
+    from ml_assets.evaluation.plots import rivals_plot
+
+    weeks, part = told["weeks"], told["trained"] < told["known"]
+    return rivals_plot(
+        [datetime.fromisoformat(week["start"]) for week in weeks],
+        {
+            "retrained": [week["fresh"] for week in weeks],
+            "the champion's kind on its own rows" if part else "champion": [week["old"] for week in weeks],
+        },
+        metric=str(told["metric"]),
+        title="Backtest by week",
+    )

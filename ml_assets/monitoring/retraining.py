@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from ml_assets.lake import PreconditionFailed, Store
+from ml_assets import keys
+from ml_assets.lake import Lake, Manifest, PreconditionFailed, Store
 from ml_assets.monitoring.backtest import Backtest
+from ml_assets.monitoring.watching import latest_drift
 from ml_assets.tasks import Metric
 
 FOLDER = "_retraining"
@@ -63,9 +65,10 @@ class RetrainPolicy:
 class Decision:
     """What was decided about a problem's model `at` a moment of its clock, by whom and why.
 
-    `triggers` are in words. `backtest` has the numbers of `Backtest.to_dict`, None when none was made. `key` stands for
-    the triggers and the versions (`inputs`) that they were read from: with the same key the same is decided once.
-    `champion` is the version in office, "" for none. `number` counts the entries of the log from 1; 0 is not entered.
+    `triggers` are in words, `scheduled` tells that a schedule is among them. `backtest` has the numbers of
+    `Backtest.to_dict`, None when none was made. `key` stands for the triggers and the versions (`inputs`) that they were
+    read from: with the same key the same is decided once. `champion` is the version in office, "" for none. `number` counts
+    the entries of the log from 1; 0 is not entered.
     """
 
     problem: str
@@ -79,6 +82,7 @@ class Decision:
     who: str = ""
     champion: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    scheduled: bool = False
     number: int = 0
 
     @property
@@ -196,6 +200,7 @@ def _made(facts: Facts, outcome: Outcome, reason: str) -> Decision:
         who=facts.who,
         champion=facts.champion,
         inputs=dict(facts.inputs),
+        scheduled=facts.scheduled,
     )
 
 
@@ -241,6 +246,52 @@ def table(found: Sequence[Decision]) -> str:
 
 
 # -- what asks ---------------------------------------------------------------------------------------------------------
+
+
+def asked(
+    lake: Lake,
+    problem: str,
+    metric: Metric,
+    *,
+    version: str,
+    since: datetime,
+    expected: float | None,
+    tolerance: float,
+    weeks: int,
+) -> tuple[list[Trigger], dict[str, str]]:
+    """Return what asks for retraining in the latest reports, and the versions of the reports that ask.
+
+    Only reports on the model in office count: `version`, which took office at `since` and has the metric `expected` on its
+    test split.
+    """
+    triggers, inputs = list[Trigger](), dict[str, str]()
+    for table, found, manifest in (
+        _drift(lake, problem, version),
+        _loss(lake, problem, metric, since, expected=expected, tolerance=tolerance, weeks=weeks),
+    ):
+        if found:
+            triggers += found
+            inputs[table] = manifest.version if manifest else ""
+    return triggers, inputs
+
+
+def _drift(lake: Lake, problem: str, version: str) -> tuple[str, list[Trigger], Manifest | None]:
+    table, latest = keys.problem(problem, "drift_report"), latest_drift(lake, problem)
+    manifest = lake.manifest(table, latest.first) if latest else None
+    judged = manifest.inputs.get("champion", version).split(" ")[0] if manifest else ""
+    if latest is None or judged != version:
+        return table, [], None
+    return table, drift_trigger(latest.verdict, latest.drifted, f"{latest.first} to {latest.last}"), manifest
+
+
+def _loss(
+    lake: Lake, problem: str, metric: Metric, since: datetime, **limits: Any
+) -> tuple[str, list[Trigger], Manifest | None]:
+    table = keys.problem(problem, "performance_report")
+    manifest = lake.manifest(table)
+    if manifest is None or manifest.written_at < since:
+        return table, [], None
+    return table, loss_triggers(lake.read(table), metric, **limits), manifest
 
 
 def drift_trigger(verdict: str, drifted: Sequence[str], window: str) -> list[Trigger]:
