@@ -31,9 +31,9 @@ from ml_assets.features.guard import MOST_BYTES
 from ml_assets.features.online.backends import Backend, open_backend
 from ml_assets.features.online.place import OnlineSide
 from ml_assets.resources.local import HOST, free_port
-from ml_assets_tests.deployment.api_samples import hashed
+from ml_assets_tests.deployment.api_samples import hashed, model_of
 from ml_assets_tests.features.pushing import NOW, compiled, view
-from ml_assets_tests.packaging.test_bundle import built, stored
+from ml_assets_tests.packaging.bundles import built, stored
 
 KEY = {"x-api-key": "a key"}
 JSON = {"content-type": "application/json"}
@@ -66,7 +66,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("served")
-    result, lake = stored("binary", "xgboost", folder / "candidate"), str(folder / "lake")
+    result, lake = stored(folder / "candidate", model_of("binary", "xgboost")), str(folder / "lake")
     manifest = built(folder / "bundle", result)
     log = PredictionLog(lake, "late", folder / "spool", clock=lambda: NOW)
     found = World(
@@ -276,7 +276,7 @@ def test_without_its_online_store_full_rows_are_answered(
 
 
 def test_a_corrupted_bundle_is_refused_and_the_old_one_answers(world: World) -> None:
-    result = stored("binary", "random_forest", world.folder / "next")
+    result = stored(world.folder / "next", model_of("binary", "random_forest"))
     manifest = built(world.folder / "corrupted", result)
     path = world.folder / "corrupted" / "pipeline.onnx"
     content = bytearray(path.read_bytes())

@@ -21,7 +21,8 @@ from ml_assets.deployment.targets.command import deploy
 from ml_assets.deployment.targets.plan import Release
 from ml_assets.deployment.targets.settings import Settings
 from ml_assets.resources.local import HOST, free_port
-from ml_assets_tests.packaging.test_bundle import built, stored
+from ml_assets_tests.development.samples import model_of
+from ml_assets_tests.packaging.bundles import built, stored
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30
@@ -31,7 +32,7 @@ SECONDS = 30
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """The folder that was handed to gcloud, and the environment that gcloud was told."""
     place = tmp_path_factory.mktemp("function")
-    bundle = built(place / "bundle", stored("binary", "linear", place / "candidate"))
+    bundle = built(place / "bundle", stored(place / "candidate", model_of("binary", "linear")))
     (place / "tools").mkdir()
     (place / "tools" / "gcloud").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {place}/told\n')
     (place / "tools" / "gcloud").chmod(0o755)

@@ -25,7 +25,8 @@ import pytest
 
 from ml_assets.packaging.image import SBOM, Image, ImageError, build_image, find_tool, push, save
 from ml_assets.resources.local import HOST, free_port
-from ml_assets_tests.packaging.test_bundle import built, stored
+from ml_assets_tests.development.samples import model_of
+from ml_assets_tests.packaging.bundles import built, stored
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -95,7 +96,7 @@ def registry(place: Path) -> Iterator[str]:
 def made(place: Path, base: str, registry: str) -> Made:
     """A forest's image, which was pushed and then forgotten here."""
     bundle = place / "bundle"
-    digest = built(bundle, stored("binary", "random_forest", place / "candidate")).digest
+    digest = built(bundle, stored(place / "candidate", model_of("binary", "random_forest"))).digest
     image = build_image(
         bundle,
         digest=digest,
