@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import (
@@ -87,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(name: str, options: Options, rounds: int | None) -> Outcome:
     """Set up one bench and measure it."""
-    with BENCHES[name](options) as bench:
+    with BENCHES[name](options) as built:
+        # On little data nothing is judged, so nothing needs to be warm.
+        bench = replace(built, warm_up=built.warm_up and not options.small)
         return measure(bench, rounds=rounds, tell=lambda text: print(text, flush=True))
 
 

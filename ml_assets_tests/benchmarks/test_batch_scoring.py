@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +10,7 @@ import pytest
 from benchmarks.arms.batch_scoring import digest
 from benchmarks.batch_scoring import same_scores
 from benchmarks.scored import FEATURES, rows
+from ml_assets_tests.benchmarks.small import small
 
 
 def test_observations_are_seeded_and_differ_from_day_to_day() -> None:
@@ -32,10 +32,4 @@ def test_another_score_or_order_is_a_difference(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_small_bench_runs_and_its_memory_does_not_grow_with_the_days(tmp_path: Path) -> None:
-    from benchmarks.__main__ import main
-
-    results = tmp_path / "results.json"
-    assert main(["--only", "batch_scoring", "--small", "--folder", str(tmp_path / "w"), "--results", str(results)]) == 0
-    found = json.loads(results.read_text())["batch_scoring"]
-    assert found["equal"] is True
-    assert found["details"]["score_table"]["growth"] < 1.3
+    assert small("batch_scoring", tmp_path)["details"]["score_table"]["growth"] < 1.3

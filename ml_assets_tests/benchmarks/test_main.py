@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks.processes import BenchError, CutOffError, environment, python
 from benchmarks.runner import Arm, Bench, Comparison, Measured, Options
+from ml_assets_tests.benchmarks.small import small
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,11 +132,4 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bench_of_the_feature_store_works_on_small_data_with_equal_results(
     name: str, compared: str, folder: Path
 ) -> None:
-    arguments = ["--small", "--only", name, "--rounds", "1", "--folder", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    kept = json.loads((folder / "results-small.json").read_text())[name]
-    assert kept["equal"] is True
-    assert compared in kept["compared"]
+    assert compared in small(name, folder)["compared"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from benchmarks.own_data import (
 from benchmarks.process_tree import TreePeak
 from benchmarks.processes import python
 from ml_assets.preparation.splits import share_windows
+from ml_assets_tests.benchmarks.small import small
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,13 +84,7 @@ def test_errors_of_other_rows_are_not_compared() -> None:
 
 @pytest.mark.slow
 def test_a_small_file_goes_through_both_arms(tmp_path: Path) -> None:
-    arguments = ["--small", "--only", "own_data", "--folder", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, text=True, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    kept = json.loads((tmp_path / "results-small.json").read_text())["own_data"]
-    assert kept["equal"] is True
+    kept = small("own_data", tmp_path)
     assert {limit["detail"] for limit in kept["limits"]} == {"peak_gb", "error"}
     told = kept["details"]["ml-assets new and run"]
     assert 0.1 < told["error"] < 0.4 and 0.3 < told["peak_gb"] < 2

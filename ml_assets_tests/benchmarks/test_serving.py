@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from benchmarks.asking import (
 )
 from benchmarks.processes import BenchError
 from benchmarks.serving import same_scores
+from ml_assets_tests.benchmarks.small import small
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,9 +128,4 @@ def test_scores_are_compared() -> None:
 @pytest.mark.parametrize("name", ["serving_forest", "serving_load"])
 def test_a_small_bench_runs(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "serving-benches"  # models are fitted once for both
-    results = folder / f"{name}.json"
-    arguments = ["--only", name, "--small", "--folder", str(folder), "--results", str(results)]
-    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, check=True)
-    found = json.loads(results.read_text())[name]
-    assert found["equal"] is True
-    assert found["details"]["serving API"]["refused"] == 0
+    assert small(name, folder)["details"]["serving API"]["refused"] == 0
