@@ -31,7 +31,8 @@ from ml_assets.features.guard import MOST_BYTES
 from ml_assets.features.online.backends import Backend, open_backend
 from ml_assets.features.online.place import OnlineSide
 from ml_assets.resources.local import HOST, free_port
-from ml_assets_tests.deployment.api_samples import hashed, model_of
+from ml_assets_tests.deployment.api_samples import hashed
+from ml_assets_tests.development.samples import model_of
 from ml_assets_tests.features.pushing import NOW, compiled, view
 from ml_assets_tests.packaging.bundles import built, stored
 
