@@ -305,7 +305,7 @@ class Retrain(dg.Model, dg.Resolvable):
     least_gain: float = Field(
         default=0.0, ge=0, description="so much better must a retrained model have been in the backtest, beyond chance"
     )
-    rows: int = Field(default=40_000, ge=100, description="rows that each model of a backtest is trained on at most")
+    rows: int = Field(default=20_000, ge=100, description="rows that each model of a backtest is trained on at most")
 
     @field_validator("cooldown")
     @classmethod

@@ -30,7 +30,7 @@ from ml_assets.preparation.spans import Span
 from ml_assets.preparation.splits import SplitPlan, SplitWindows, share_windows
 from ml_assets.tasks import Metric
 
-MOST_ROWS = 40_000
+MOST_ROWS = 20_000
 """Rows that either is trained on at most, and that they are compared on."""
 MATURE_SHARE = 0.99
 """Share of the outcomes that are known by so much time after the question that younger rows count as pending."""
