@@ -462,8 +462,9 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.features.assets import training_set_asset
         from ml_assets.features.online.assets import served_asset
         from ml_assets.monitoring.alert_assets import alerts_asset, timeline_asset
-        from ml_assets.monitoring.assets import drift_asset, performance_asset, schedules
+        from ml_assets.monitoring.assets import drift_asset, schedules
         from ml_assets.monitoring.kpi_assets import kpi_asset
+        from ml_assets.monitoring.performance_assets import performance_asset, skew_check
         from ml_assets.monitoring.retrain_assets import decision_asset, retrain_schedule, retrain_sensor
         from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
@@ -488,11 +489,11 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
             served_predictions_asset(self),
             *watched,
         ]
-        rebuilds = rebuilds_check(self)
-        alerts = alerts_asset(self, [*assets, rebuilds], after=watched)
+        checks = [rebuilds_check(self), skew_check(self)]
+        alerts = alerts_asset(self, [*assets, *checks], after=watched)
         return dg.Definitions(
             assets=[*assets, alerts, timeline_asset(self, after=[*watched, alerts])],
-            asset_checks=[rebuilds],
+            asset_checks=checks,
             schedules=[*schedules(self), retrain_schedule(self), rebuilds_schedule(self)],
             sensors=[retrain_sensor(self)] if self.retrain.when_needed else [],
         )

@@ -1,4 +1,4 @@
-"""Stage 8 in Dagster: drift of what the champion sees, and how it really did once the outcomes are known."""
+"""Stage 8 in Dagster: drift of what the champion sees, and when monitoring is looked at."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.development.assets import metric_of
 from ml_assets.resources.evidence import file
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
@@ -15,7 +14,7 @@ from ml_assets.resources.places import ClockResource, FilesResource, LakeResourc
 if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
-DRIFT, PERFORMANCE = "no_drift", "performance_within_tolerance"
+DRIFT = "no_drift"
 
 
 def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
@@ -69,64 +68,6 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         )
 
     return drift_report
-
-
-def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
-    """Return `<problem>/performance_report`: predictions against the outcomes that are known by now."""
-    table = keys.problem(problem.name, "performance_report")
-
-    @dg.asset(
-        key=table.split("/"),
-        description="How the predictions really did, week by week, on the outcomes that are known by now.",
-        deps=[upstream(keys.problem(problem.name, part)) for part in ("predictions", "observations")],
-        group_name=keys.MONITORING,
-        owners=list(problem.owners),
-        kinds={"polars"},
-        tags={"stage": keys.MONITORING},
-        check_specs=[
-            dg.AssetCheckSpec(
-                PERFORMANCE,
-                asset=table.split("/"),
-                description=f"Realised {problem.metric} is not below the test's by more than {problem.monitoring.tolerance}.",
-            )
-        ],
-    )
-    def performance_report(
-        lake: LakeResource, tracking: TrackingResource, clock: ClockResource
-    ) -> dg.MaterializeResult:
-        from ml_assets.evaluation.plots import as_markdown
-        from ml_assets.monitoring.watching import performance_plot, report_performance, within_tolerance
-        from ml_assets.packaging.champion import in_office
-
-        metric = metric_of(problem)
-        found = report_performance(
-            lake.open(),
-            problem.name,
-            in_office(tracking.open(), problem.name, store=lake.open().store),
-            key=problem.observations.key,
-            now=clock.open(problem.clock).now(),
-        )
-        passed, reason = within_tolerance(found, metric, problem.monitoring.tolerance)
-        plot = performance_plot(found, metric, problem.monitoring.tolerance)
-        overall = found.report.overall
-        return dg.MaterializeResult(
-            metadata={
-                "status": overall.status,
-                "outcomes known": overall.matured,
-                "outcomes pending": overall.pending,
-                "never an outcome": overall.never,
-                **{f"realised {name}": value for name, value in overall.metrics.items() if value is not None},
-                "report": dg.MetadataValue.md(found.report.markdown()),
-                "timeline": dg.MetadataValue.md(as_markdown(plot, "performance over time")),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=PERFORMANCE, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=reason
-                )
-            ],
-        )
-
-    return performance_report
 
 
 def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:

@@ -240,6 +240,14 @@ def estimate_within_tolerance(found: Performance, metric: Metric, tolerance: flo
     return -metric.gain(estimate.value, expected) <= tolerance, text
 
 
+def as_declared(found: Performance) -> tuple[bool, str]:
+    """Tell whether labels come as late as declared, and why; where nothing is declared, nothing is to be judged."""
+    said = found.lateness
+    if said.passed is None and found.ledger.height and said.reason.startswith("availability"):
+        return True, f"not applicable: {said.reason}"
+    return bool(said.passed), said.reason
+
+
 def performance_plot(found: Performance, metric: Metric, tolerance: float) -> bytes:
     """Return the metric by week as a PNG: realised, the estimate's interval, the test's value, the limit, and who was in office."""
     expected, name = found.expected.get(metric.name), metric.name
@@ -503,7 +511,13 @@ def _spread(estimate: Estimate | None) -> str:
 
 def _slices_table(found: Performance) -> str:
     rows = [
-        [row["slice"], row["value"] or "-", f"{row['rows'] or 0:,}", number(row[found.metric]), row["note"] or ""]
+        [
+            row["slice"],
+            row["value"] or "-",
+            f"{row['rows'] or 0:,}",
+            number(row[found.metric]),
+            row["note"] if row["note"] and row[found.metric] is None else "",
+        ]
         for row in found.slices.to_dicts()
     ]
     return table(["column", "value", "labels", found.metric, "note"], rows)
