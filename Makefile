@@ -13,6 +13,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python; do "$$name" -c 'import 
 UI ?= 1
 ONLY ?=
 ARGS ?=
+SHARED = -n 2 --dist loadfile # a file's tests share what they make
 NONE_IS_FINE = $(if $(ARGS),|| [ $$? -eq 5 ]) # a choice may leave none of one kind
 
 # The same as ml_assets/resources/process.py, which a test compares.
@@ -53,8 +54,8 @@ ui: setup ## serve the web UI on 127.0.0.1:3000, with the daemon
 	@$(BIN)/ml-assets ui
 
 test: setup packages ## run all tests, the quick ones first (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not e2e" $(ARGS) $(NONE_IS_FINE)
-	@$(BIN)/python -m pytest -q -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
+	@$(BIN)/python -m pytest -q $(SHARED) -m "not slow and not e2e" $(ARGS) $(NONE_IS_FINE)
+	@$(BIN)/python -m pytest -q $(SHARED) --no-loadscope-reorder -m "slow or e2e" $(ARGS) $(NONE_IS_FINE)
 
 packages:
 	@missing=""; for name in redis-server buildah debootstrap docker-registry prometheus; do command -v $$name >/dev/null || missing="$$missing $$name"; done; \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from ml_assets.resources.process import prepare
@@ -22,3 +23,23 @@ del os.environ["DAGSTER_HOME"]  # a test that needs an instance makes its own
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
+
+# Longest first, so that workers who share the files end together.
+LONGEST = (
+    "e2e/test_six_weeks.py",
+    "packaging/test_image_built.py",
+    "benchmarks/test_main.py",
+    "features/test_feast_commands.py",
+    "versions/test_rebuild.py",
+    "benchmarks/test_own_data.py",
+    "resources/test_own_data.py",
+    "packaging/test_assets.py",
+    "features/test_differential.py",
+    "features/test_sharding.py",
+)
+_RANK = {str(Path(__file__).parent / name): rank for rank, name in enumerate(LONGEST)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest before the others, which stay in their order."""
+    items.sort(key=lambda item: _RANK.get(str(item.path), len(_RANK)))

@@ -104,13 +104,21 @@ def test_plan_apply_and_the_two_ways_to_materialize(repo: Path) -> None:
     assert online(repo, "A") != before  # the last hour came with the increment
     feast(repo, "materialize", first, last)
     assert online(repo, "A") != before  # and what is older does not replace it
+    words = [word for name in asked_of(repo) for word in ("-f", name)]
+    shown = feast(repo, "get-online-features", "-e", "carrier=A", *words)
+    assert json.loads(shown[shown.index("{") :]) == online(repo, "A")
 
 
 def online(repo: Path, carrier: str) -> Any:
+    """Return what Feast's own store finds for a carrier, in this process."""
+    from feast import FeatureStore
+
+    return FeatureStore(repo_path=str(repo)).get_online_features(asked_of(repo), [{"carrier": carrier}]).to_dict()
+
+
+def asked_of(repo: Path) -> list[str]:
     view = applied_repo(repo).views["carrier_history"]
-    asked_for = [word for feature in view.features for word in ("-f", f"{view.name}:{feature}")]
-    found = feast(repo, "get-online-features", "-e", f"carrier={carrier}", *asked_for)
-    return json.loads(found[found.index("{") :])
+    return [f"{view.name}:{feature}" for feature in view.features]
 
 
 def test_serve_answers_and_takes_pushes(repo: Path) -> None:
