@@ -65,13 +65,13 @@ def skew_check(problem: "MlProblem") -> dg.AssetChecksDefinition:
     def no_training_serving_skew(lake: LakeResource, tracking: TrackingResource) -> dg.AssetCheckResult:
         from ml_assets.monitoring.drift import DriftPolicy
         from ml_assets.monitoring.skew import serving_skew
-        from ml_assets.packaging.champion import in_office
+        from ml_assets.packaging.champion import incumbent
 
-        declared = problem.monitoring.drift
+        declared, champion = problem.monitoring.drift, incumbent(tracking.open(), problem.name, store=lake.open().store)
         found = serving_skew(
             lake.open(),
             problem.name,
-            in_office(tracking.open(), problem.name, store=lake.open().store).bundle.features,
+            champion.bundle.features if champion else (),
             policy=DriftPolicy(minimum_rows=declared.minimum_rows, psi=declared.psi, share=declared.share),
             days=problem.monitoring.served.days,
         )

@@ -32,9 +32,12 @@ class Skew:
 def serving_skew(lake: Lake, problem: str, features: Sequence[str], *, policy: DriftPolicy, days: int) -> Skew:
     """Compare the features of the latest `days` days with served predictions against the predictions of the same days.
 
-    It does not pass when any feature differs (`DriftReport.drifted`), or when none could be judged. Nothing served: not applicable.
+    It does not pass when any feature differs (`DriftReport.drifted`), or when none could be judged. Nothing served, or nobody to serve
+    (no features): not applicable.
     """
     served, batch = (keys.problem(problem, part) for part in ("served_predictions", "predictions"))
+    if not features:
+        return Skew(True, "not applicable: no model is in office")
     if not _there(lake, served):
         return Skew(True, "not applicable: no prediction was answered online")
     online = days_of(lake, served)
