@@ -24,12 +24,21 @@ def defs() -> dg.Definitions:
     bound = dg.Definitions(
         resources=resources(Path(__file__).parents[1]), executor=measured_in_process, component_tree=tree
     )
-    return dg.Definitions.merge(loaded, bound)
+    return dg.Definitions.merge(loaded, _watched_views(tree), bound)
 
 
 def declared(of_type: type[T]) -> list[T]:
     """Return the components of a type as they are declared, such as every `MlProblem`; no instance is needed."""
     return _tree().get_all_components(of_type)
+
+
+def _watched_views(tree: dg.ComponentTree) -> dg.Definitions:
+    """Return the profiles of all feature views. Their component is of a stage before monitoring, and may not know of them."""
+    from ml_assets import FeatureViews
+    from ml_assets.monitoring.profile_assets import view_profiles
+
+    found = tree.get_all_components(FeatureViews)
+    return dg.Definitions(assets=[view_profiles(component, view) for component in found for view in component.views])
 
 
 def _tree() -> dg.ComponentTree:

@@ -61,6 +61,11 @@ def infrastructure(part: str) -> str:
     return f"{MONITORING}/{part}"
 
 
+def profiles(table: str) -> str:
+    """Return the asset of a table's profiles, such as `profiles/raw/flights`; they lie beside the lake's tables."""
+    return f"profiles/{table}"
+
+
 def sql_name(table: str) -> str:
     """Return the name of a table in SQL: `clean/flights` is `clean_flights`."""
     return table.replace("/", "_")

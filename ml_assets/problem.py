@@ -465,6 +465,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.monitoring.assets import drift_asset, schedules
         from ml_assets.monitoring.kpi_assets import kpi_asset
         from ml_assets.monitoring.performance_assets import performance_asset, skew_check
+        from ml_assets.monitoring.profile_assets import prediction_profiles
         from ml_assets.monitoring.retrain_assets import decision_asset, retrain_schedule, retrain_sensor
         from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
@@ -475,7 +476,7 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
             watched += [performance_asset(self), kpi_asset(self)]
         if self.features:
             watched.append(served_asset(self))
-        watched.append(decision_asset(self))
+        watched += [decision_asset(self), *prediction_profiles(self)]
         assets = [
             observations_asset(self),
             training_set_asset(self),

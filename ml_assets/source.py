@@ -132,7 +132,8 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     With `database` or `api` its rows are pulled from there into the landing zone; a pattern such as weather/weather-{day}*
     takes files of all formats.
 
-    Gives the asset `raw/<name>`, and `clean/<name>` when `clean` is declared, each with a blocking check.
+    Gives the asset `raw/<name>`, and `clean/<name>` when `clean` is declared, each with a blocking check, and
+    `profiles/raw/<name>`.
     """
 
     name: str = Field(description="in lower case; the tables are raw/<name> and clean/<name>")
@@ -176,12 +177,13 @@ class Source(dg.Component, dg.Model, dg.Resolvable):
     clean: Cleaning | None = Field(default=None, description="how clean/<name> is made; without it there is none")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return the raw asset, and the clean one."""
+        """Return the raw asset, its profiles, and the clean one."""
         from ml_assets.collection.assets import raw_asset
+        from ml_assets.monitoring.profile_assets import source_profiles
         from ml_assets.preparation.assets import clean_asset
 
         self.check()
-        assets = [raw_asset(self)]
+        assets = [raw_asset(self), source_profiles(self)]
         if self.clean:
             assets.append(clean_asset(self, self.clean))
         return dg.Definitions(assets=assets)

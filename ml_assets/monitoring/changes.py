@@ -32,10 +32,11 @@ TIMES = ("Date", "Time", "Duration")  # how Polars' names of types begin whose v
 
 
 class Judged(NamedTuple):
-    """Whether a check passed, and why or why not, for a person."""
+    """Whether a check passed, and why or why not, for a person; undecided: it did not pass because it cannot judge."""
 
     passed: bool
     reason: str
+    undecided: bool = False
 
 
 class Change(NamedTuple):
@@ -78,11 +79,11 @@ class Newest:
     def as_before(self) -> Judged:
         """Tell whether the window looks as the days before it did. What cannot be judged does not pass."""
         if not self.window or not self.before:
-            return Judged(False, "there are no days to compare yet: at least one before the last seven is needed")
+            return Judged(False, "there are no days to compare yet: at least one before the last seven is needed", True)
         rows, earlier = (sum(one.rows for one in part) for part in (self.window, self.before))
         if min(rows, earlier) < MINIMUM_ROWS:
             told = f"{rows:,} rows in the last {WINDOW_DAYS} days, {earlier:,} in the {BEFORE_DAYS} before"
-            return Judged(False, f"{told}: fewer than {MINIMUM_ROWS}, nothing can be said")
+            return Judged(False, f"{told}: fewer than {MINIMUM_ROWS}, nothing can be said", True)
         found = [one for one in changes(self.before, self.window) if one.column not in self.ignored]
         if found:
             return Judged(False, "; ".join(f"{one.column}: {one.sign}, {one.text}" for one in found))
@@ -91,7 +92,7 @@ class Newest:
     def finite(self) -> Judged:
         """Tell whether there is no NaN and no infinity in the window, but where there were some before."""
         if not any(one.rows for one in self.window):
-            return Judged(False, "there are no rows to look at")
+            return Judged(False, "there are no rows to look at", True)
         now, used = _odd(self.window), _odd(self.before)
         new = {name: text for name, text in now.items() if name not in used}
         if new:
@@ -103,7 +104,7 @@ class Newest:
         """Tell whether the end (UTC) of the newest day with rows is at most `within` ago."""
         filled = [day for day in self.dated if self.days[day].rows]
         if not filled:
-            return Judged(False, "there is no day with rows yet")
+            return Judged(False, "there is no day with rows yet", True)
         age = (
             now - datetime.combine(date.fromisoformat(filled[-1]), datetime.min.time(), now.tzinfo) - timedelta(days=1)
         )
