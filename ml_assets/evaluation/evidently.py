@@ -12,6 +12,7 @@ from ml_assets.evaluation.metrics import Answered
 if TYPE_CHECKING:
     import pandas as pd
     from evidently import Dataset, Report
+    from evidently.core.report import Snapshot
 
 SAMPLE_ROWS = 5_000
 MOST_COLUMNS = 40
@@ -68,7 +69,12 @@ def dataset(frame: pl.DataFrame, definition: object) -> Dataset:
 
 def run_html(report: Report, data: dict[str, Dataset], notes: Sequence[str] = ()) -> str:
     """Run an Evidently report on data["current"] and, when given, data["reference"]; HTML with the notes on top."""
-    html = report.run(data["current"], data.get("reference")).get_html_str(as_iframe=False)
+    return html_of(report.run(data["current"], data.get("reference")), notes)
+
+
+def html_of(run: Snapshot, notes: Sequence[str] = ()) -> str:
+    """A run as one HTML page with the notes on top."""
+    html = run.get_html_str(as_iframe=False)
     return html.replace("<body>", f"<body>{_banner(notes)}", 1) if notes else html
 
 

@@ -209,6 +209,11 @@ class DriftReport:
         rows_text = f"{self.current_rows:,} rows against {self.reference_rows:,} of the reference"
         return f"**{self.verdict.upper()}**: {self.reason} ({rows_text}).\n\n{table(heads, rows)}\n"
 
+    def lines(self) -> list[str]:
+        """What is wrong, a line for each column with an alarm or a suspicion, alarms first."""
+        told = [one for one in self._ranked() if one.alarming or one.verdict == "suspected"]
+        return [f"{one.feature} ({one.verdict}): {one.reason}" for one in told]
+
     def _ranked(self) -> list[FeatureDrift]:
         return sorted(self.features, key=_rank)
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from ml_assets.evaluation.evidently import SAMPLE_ROWS, bounded_sample, dataset, page, run_html, sample_note
+from ml_assets.evaluation.evidently import SAMPLE_ROWS, bounded_sample, dataset, html_of, page, sample_note
 from ml_assets.monitoring.errors import MonitoringError
+
+if TYPE_CHECKING:
+    from evidently.core.report import Snapshot
 
 TITLE = "Data drift"
 LEAST_ROWS = 2
+
+
+class DriftRun(NamedTuple):
+    """Evidently's report as an HTML page, and as a run for a workspace; None when there was nothing to compare."""
+
+    html: str
+    run: Snapshot | None
 
 
 def drift_html(
@@ -22,11 +33,26 @@ def drift_html(
     sample_rows: int = SAMPLE_ROWS,
     seed: int = 0,
 ) -> str:
-    """Evidently's data drift preset over `columns` as one self-contained HTML page (about 4 MB, a few seconds).
+    """The page of `drift_run`."""
+    return drift_run(reference, current, columns=columns, summary=summary, sample_rows=sample_rows, seed=seed).html
+
+
+def drift_run(
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    *,
+    columns: Sequence[str],
+    summary: Sequence[str] = (),
+    sample_rows: int = SAMPLE_ROWS,
+    seed: int = 0,
+    **told: Any,
+) -> DriftRun:
+    """Evidently's data drift preset over `columns`, and one self-contained HTML page of it (about 4 MB, a few seconds).
 
     Evidently fails on columns that are missing, without a value or constant: they are left out, and the page says which
     and why, below the lines of `summary`. Made from at most `sample_rows` rows a side, the same ones for the same seed.
-    With no column left the page is a small one that says so. Raises a MonitoringError when `columns` is empty.
+    With no column left the page is a small one that says so. `told` goes to `Report.run`: name, timestamp, tags. Raises a
+    MonitoringError when `columns` is empty.
     """
     if not columns:
         raise MonitoringError("columns is empty: name the columns to compare")
@@ -38,10 +64,13 @@ def drift_html(
     fit = [column for column in columns if column not in left_out]
     notes = [*summary, sample_note("reference", reference, before), sample_note("current window", current, now)]
     notes += [f"left out: {column} ({why})" for column, why in left_out.items()]
-    return _report(before, now, fit, notes) if fit else page(TITLE, [*notes, "No column is left to compare."])
+    if not fit:
+        return DriftRun(page(TITLE, [*notes, "No column is left to compare."]), None)
+    run = _report(before, now, fit, told)
+    return DriftRun(html_of(run, notes), run)
 
 
-def _report(before: pl.DataFrame, now: pl.DataFrame, columns: list[str], notes: list[str]) -> str:
+def _report(before: pl.DataFrame, now: pl.DataFrame, columns: list[str], told: Mapping[str, Any]) -> Snapshot:
     from evidently import DataDefinition, Report
     from evidently.presets import DataDriftPreset
 
@@ -50,7 +79,7 @@ def _report(before: pl.DataFrame, now: pl.DataFrame, columns: list[str], notes: 
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
     sides = {"current": _prepare(now, numbers, texts), "reference": _prepare(before, numbers, texts)}
     data = {name: dataset(frame, definition) for name, frame in sides.items()}
-    return run_html(Report([DataDriftPreset(columns=columns)]), data, notes)
+    return Report([DataDriftPreset(columns=columns)]).run(data["current"], data["reference"], **told)
 
 
 def _prepare(frame: pl.DataFrame, numbers: list[str], texts: list[str]) -> pl.DataFrame:

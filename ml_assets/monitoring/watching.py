@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from ml_assets import keys
 from ml_assets.lake import Lake
-from ml_assets.monitoring.drift import DriftPolicy, DriftReport, drift_verdict
+from ml_assets.monitoring.domain import Domain, domain_classifier
+from ml_assets.monitoring.drift import DriftPolicy, DriftReport, FeatureDrift, findings, judge
 from ml_assets.monitoring.realised import latest_performance, performance_plot, report_performance, within_tolerance
-from ml_assets.monitoring.tables import DaysOf, days_of, of_champion
+from ml_assets.monitoring.references import ReferenceKind, Watched, training_rows
+from ml_assets.monitoring.tables import DaysOf, days_of
 from ml_assets.monitoring.windows import Window, windows
 from ml_assets.packaging.champion import Champion
 
@@ -21,6 +26,8 @@ __all__ = [
     "LatestDrift",
     "WindowDrift",
     "days_of",
+    "drift_history",
+    "judge_window",
     "latest_drift",
     "latest_performance",
     "performance_plot",
@@ -30,14 +37,20 @@ __all__ = [
     "within_tolerance",
 ]
 
+WAITING = 0.05
+"""Share of a window's labels that may still be waited for when they are judged."""
+LOOK_BACK = 8
+"""Windows before that are read to count how long a change has lasted."""
+
 
 @dataclass(frozen=True)
 class WindowDrift:
-    """One window's report and the name of its HTML page in the folder of reports."""
+    """One window's report, the name of its HTML page in the folder of reports, and how well its rows can be told apart."""
 
     window: Window
     report: DriftReport
     html: str
+    domain: Domain
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,9 @@ class LatestDrift:
 
     @property
     def drifted(self) -> list[str]:
-        """Return the features with an alarm."""
-        return self.frame.filter(pl.col("signs") != "")["feature"].to_list()
+        """Return the columns with an alarm."""
+        alarming = pl.col("alarming") if "alarming" in self.frame.columns else pl.col("signs") != ""
+        return self.frame.filter(alarming)["feature"].to_list()
 
 
 def report_drift(
@@ -70,37 +84,51 @@ def report_drift(
     window_days: int,
     reports: Path,
     now: datetime,
+    reference: ReferenceKind = "training",
+    earlier: int = 4,
 ) -> list[WindowDrift]:
-    """Compare each window whose predictions or champion changed with the champion's training rows; store the result.
+    """Judge each window whose predictions, labels, champion, policy or predecessor changed; store and return the reports.
 
-    Stored as `<problem>/drift_report`, partitioned by the window's first day: one row per feature.
+    A window is judged from the stored profiles of its days against `reference`, see `Watched`; the windows before are its
+    history. Labels are judged once they are in, and the window then again. Stored as `<problem>/drift_report`, partitioned by
+    the window's first day: one row per column. `reports` gets Evidently's page for each.
     """
-    table = days_of(lake, keys.problem(problem, "predictions"))
-    due = [
-        (window, inputs)
-        for window in windows(table.days, anchor=champion.live_from.date(), length=window_days)
-        if (inputs := _inputs(table, window, champion)) != _stored_inputs(lake, problem, window)
-    ]
-    if not due:
-        return []
-    reference = training_rows(lake, problem, champion)
+    watched = Watched(lake, problem, champion, reference, window_days, earlier)
+    found = windows(watched.predictions.days, anchor=champion.live_from.date(), length=window_days)
     made = []
-    for window, inputs in due:
-        current = of_champion(table.read(window.days), champion)
-        report = drift_verdict(reference, current, features=champion.bundle.features, policy=policy)
-        html = _write_html(
-            reports / f"{window.first}.html", reference, current, champion.bundle.features, window, report
-        )
-        frame = _stored_form(report, window, html, policy)
+    for window in found:
+        stored = _stored_inputs(lake, problem, window) or {}
+        labels = _Labels.of(watched, window, now, stored.get("labels", ""))
+        inputs = _inputs(watched, window, labels, policy)
+        if inputs == stored:
+            continue
+        watched.load([day for one in found for day in one.days])
+        item = _judged(watched, window, labels.rows(now), policy, reports)
+        frame = _stored_form(item, policy, champion)
         lake.write(_reports(problem), frame, partition=window.first, written_at=now, inputs=inputs)
-        made.append(WindowDrift(window, report, html))
+        made.append(item)
     return made
 
 
-def training_rows(lake: Lake, problem: str, champion: Champion) -> pl.DataFrame:
-    """Return the rows of the train split that the champion was fitted on, also when newer training sets came since."""
-    frame = lake.scan_version(keys.problem(problem, "training_set"), champion.data_hash)
-    return frame.filter(pl.col("split") == "train").collect()
+def judge_window(
+    watched: Watched, window: Window, policy: DriftPolicy, labels: pl.DataFrame | None = None
+) -> DriftReport:
+    """Return the verdict on a window from stored profiles; `labels` (column label) are those of its rows, when they are in."""
+    reference, current = watched.reference(window), watched.current(window)
+    judged = "label" if labels is not None and "label" in reference.profile.columns else None
+    if judged and labels is not None:
+        current = replace(current, columns={**current.columns, **watched.labels(labels).columns})
+    report = judge(
+        reference.profile,
+        current,
+        features=watched.champion.bundle.features,
+        policy=policy,
+        history=_history(watched, window),
+        cuts=watched.trained[1],
+        prediction=watched.answer,
+        label=judged,
+    )
+    return replace(report, verdict="undecided", reason=reference.lacking) if reference.lacking else report
 
 
 def latest_drift(lake: Lake, problem: str) -> LatestDrift | None:
@@ -128,8 +156,105 @@ def _reports(problem: str) -> str:
     return keys.problem(problem, "drift_report")
 
 
-def _inputs(table: DaysOf, window: Window, champion: Champion) -> dict[str, str]:
-    return {table.name: table.version(window.days), "champion": f"{champion.version} {champion.data_hash}"}
+def drift_history(lake: Lake, problem: str) -> pl.DataFrame:
+    """Return all stored windows, one row per window and column, the oldest first; no rows without any."""
+    parts = [lake.read(_reports(problem), [name]) for name in lake.partitions(_reports(problem))]
+    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame(schema={"window_first": pl.String})
+
+
+class _Labels(NamedTuple):
+    """The labels of a window's observations: `days` of a table once they are in, none before; `state` changes when they do."""
+
+    table: DaysOf
+    days: Sequence[str]
+    state: str
+
+    @classmethod
+    def of(cls, watched: Watched, window: Window, now: datetime, stored: str) -> _Labels:
+        """Look whether they are in; not again when the `stored` state says so of the same rows."""
+        table = days_of(watched.lake, keys.problem(watched.problem, "observations"))
+        known = set(table.days)
+        days = [day for day in window.days if day in known]
+        if not watched.champion.bundle.task.supervised or not days:
+            return cls(table, [], "none")
+        state = f"in {table.version(days)}"
+        arrived = state == stored or _known_labels(table.read(days), now) is not None
+        return cls(table, days, state) if arrived else cls(table, [], "pending")
+
+    def rows(self, now: datetime) -> pl.DataFrame | None:
+        """Return the labels known by `now`, when they are in."""
+        return _known_labels(self.table.read(self.days), now) if self.days else None
+
+
+def _known_labels(observed: pl.DataFrame, now: datetime) -> pl.DataFrame | None:
+    """The labels known by `now`, or None while more than `WAITING` of those that will come are waited for."""
+    if "label" not in observed.columns:
+        return None
+    moment = next(name for name in ("label_timestamp", "event_timestamp") if name in observed.columns)
+    coming = observed.filter(pl.col("label").is_not_null() | pl.col(moment).is_not_null())
+    known = coming.filter((pl.col(moment) <= now) & pl.col("label").is_not_null())
+    waiting = coming.filter((pl.col(moment) > now) | pl.col(moment).is_null()).height
+    return known.select("label") if known.height and waiting <= WAITING * coming.height else None
+
+
+def _judged(
+    watched: Watched, window: Window, labels: pl.DataFrame | None, policy: DriftPolicy, reports: Path
+) -> WindowDrift:
+    report = judge_window(watched, window, policy, labels)
+    sides = _Rows.of(watched, window)
+    features = watched.champion.bundle.features
+    domain = domain_classifier(sides.reference, sides.current, features=features)
+    path = reports / f"{window.first}.html"
+    html = _write_html(path, sides.reference, sides.current, watched.problem, features, window, report)
+    return WindowDrift(window, report, html, domain)
+
+
+class _Rows(NamedTuple):
+    """Rows of both sides, for what cannot be made from profiles."""
+
+    reference: pl.DataFrame
+    current: pl.DataFrame
+
+    @classmethod
+    def of(cls, watched: Watched, window: Window) -> _Rows:
+        days = watched.reference(window).days
+        reference = (
+            training_rows(watched.lake, watched.problem, watched.champion) if days is None else watched.rows(days)
+        )
+        return cls(reference, watched.rows(window.days))
+
+
+def _history(watched: Watched, window: Window) -> list[dict[str, FeatureDrift]]:
+    """The findings of the windows before, of the same champion, the oldest first."""
+    lake, table = watched.lake, _reports(watched.problem)
+    before = [keys.before(window.first, watched.window_days * back) for back in range(LOOK_BACK, 0, -1)]
+    own = [name for name in before if _made_for(lake, table, name) == _champion(watched.champion)]
+    return [findings(lake.read(table, [name])) for name in own]
+
+
+def _made_for(lake: Lake, table: str, name: str) -> str | None:
+    manifest = lake.manifest(table, name)
+    return manifest.inputs.get("champion") if manifest else None
+
+
+def _champion(champion: Champion) -> str:
+    return f"{champion.version} {champion.data_hash}"
+
+
+def _inputs(watched: Watched, window: Window, labels: _Labels, policy: DriftPolicy) -> dict[str, str]:
+    """What a window's report is made from; the window before as well, because what lasts is counted on."""
+    before = keys.before(window.first, watched.window_days)
+    earlier = watched.lake.manifest(_reports(watched.problem), before)
+    told = [asdict(policy), watched.kind, watched.earlier, watched.window_days]
+    days = watched.reference_days(window)
+    return {
+        watched.predictions.name: watched.predictions.version(window.days),
+        "champion": _champion(watched.champion),
+        "labels": labels.state,
+        "policy": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16],
+        **({"reference": watched.predictions.version(days)} if days else {}),
+        **({f"{_reports(watched.problem)}/{before}": earlier.version} if earlier else {}),
+    }
 
 
 def _stored_inputs(lake: Lake, problem: str, window: Window) -> dict[str, str] | None:
@@ -137,15 +262,21 @@ def _stored_inputs(lake: Lake, problem: str, window: Window) -> dict[str, str] |
     return dict(manifest.inputs) if manifest else None
 
 
-def _stored_form(report: DriftReport, window: Window, html: str, policy: DriftPolicy) -> pl.DataFrame:
+def _stored_form(item: WindowDrift, policy: DriftPolicy, champion: Champion) -> pl.DataFrame:
+    report, window, domain = item.report, item.window, item.domain
     return report.to_frame().with_columns(
         window_first=pl.lit(window.first),
         window_last=pl.lit(window.last),
         window_verdict=pl.lit(report.verdict),
         window_reason=pl.lit(_reason(report, window)),
+        model_version=pl.lit(champion.version),
         limit=pl.lit(policy.psi),
-        html=pl.lit(html),
-        markdown=pl.lit(report.markdown()),
+        domain_auc=pl.lit(domain.auc, pl.Float64),
+        domain_low=pl.lit(domain.low, pl.Float64),
+        domain_high=pl.lit(domain.high, pl.Float64),
+        domain=pl.lit(domain.text),
+        html=pl.lit(item.html),
+        markdown=pl.lit(f"{report.markdown()}\n{domain.text}\n"),
     )
 
 
@@ -158,14 +289,24 @@ def _write_html(
     path: Path,
     reference: pl.DataFrame,
     current: pl.DataFrame,
+    problem: str,
     columns: Sequence[str],
     window: Window,
     report: DriftReport,
 ) -> str:
-    from ml_assets.monitoring.evidently import drift_html
+    """Write Evidently's page with our summary on top, and the same as a run of the workspace beside the folder of pages."""
+    from ml_assets.monitoring.evidently import drift_run
+    from ml_assets.monitoring.workspace import keep_run
 
-    title = f"{window.first} to {window.last}: {report.verdict}, {_reason(report, window)}"
+    name = f"{window.first} to {window.last}"
+    summary = [f"{name}: {report.verdict}, {_reason(report, window)}", *report.lines()]
+    moment = datetime.fromisoformat(window.first)
+    made = drift_run(
+        reference, current, columns=columns, summary=summary, name=name, timestamp=moment, tags=[report.verdict]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
-    draft.write_text(drift_html(reference, current, columns=columns, summary=[title]))
+    draft.write_text(made.html)
+    if made.run is not None:
+        keep_run(path.parent.parent / "evidently", made.run, problem=problem, window=window.first)
     return draft.replace(path).name

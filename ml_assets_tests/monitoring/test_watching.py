@@ -44,6 +44,15 @@ class FakeBundle:
     def __init__(self, kind: Task) -> None:
         self.task = kind
 
+    def predict(self, frame: pl.DataFrame) -> np.ndarray:
+        """Answer by the delay."""
+        return frame.select(answer()).to_series().to_numpy()
+
+
+def answer() -> pl.Expr:
+    """Return what the fake says of a row."""
+    return (0.5 + pl.col("delay") / 200).clip(0, 1)
+
 
 def champion(
     kind: str = "binary", *, version: str = "3", data_hash: str = "", metrics: dict[str, float] | None = None
@@ -147,7 +156,7 @@ def test_each_window_is_judged_once_until_its_rows_change(lake: Lake, tmp_path: 
     model = trained(lake)
 
     def write(frame: pl.DataFrame) -> None:
-        known = frame.with_columns(model_version=pl.lit("3"))
+        known = frame.with_columns(model_version=pl.lit("3"), score=answer())
         by_day(lake, PREDICTIONS, known) if days else lake.write(PREDICTIONS, known, written_at=NOW)
 
     frame = asked(24 * 14)
@@ -161,15 +170,16 @@ def test_each_window_is_judged_once_until_its_rows_change(lake: Lake, tmp_path: 
     assert [item.report.current_rows for item in made] == [280, 280]
     assert drift(lake, model, tmp_path) == []
     later = pl.col("event_timestamp") >= START + timedelta(days=7)
+    assert [one.feature for one in made[0].report.features] == ["delay", "carrier", "score"]
     write(frame.with_columns(delay=pl.col("delay") + 60 * later))
     judged = {item.window.first: item.report for item in drift(lake, model, tmp_path)}
-    assert judged["2013-11-08"].verdict == "drift" and judged["2013-11-08"].drifted == ["delay"]
+    assert judged["2013-11-08"].verdict == "drift" and sorted(judged["2013-11-08"].drifted) == ["delay", "score"]
     assert set(judged) == ({"2013-11-08"} if days else {"2013-11-01", "2013-11-08"})  # a whole table has one version
     latest = latest_drift(lake, "p")
-    assert latest and (latest.first, latest.verdict, latest.drifted, latest.count) == (
+    assert latest and (latest.first, latest.verdict, sorted(latest.drifted), latest.count) == (
         "2013-11-08",
         "drift",
-        ["delay"],
+        ["delay", "score"],
         2,
     )
 
@@ -177,7 +187,7 @@ def test_each_window_is_judged_once_until_its_rows_change(lake: Lake, tmp_path: 
 @pytest.mark.usefixtures("no_page")
 def test_another_champion_is_another_reference_and_only_its_predictions_count(lake: Lake, tmp_path: Path) -> None:
     model = trained(lake)
-    both = pl.concat([asked(24 * 7).with_columns(model_version=pl.lit(one)) for one in ("3", "2")])
+    both = pl.concat([asked(24 * 7).with_columns(model_version=pl.lit(one), score=answer()) for one in ("3", "2")])
     lake.write(PREDICTIONS, both, written_at=NOW)
     (made,) = drift(lake, model, tmp_path)
     assert made.report.current_rows == 280
