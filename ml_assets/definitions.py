@@ -34,7 +34,7 @@ def declared(of_type: type[T]) -> list[T]:
 
 def _watched_views(tree: dg.ComponentTree) -> dg.Definitions:
     """Return the profiles of all feature views. Their component is of a stage before monitoring, and may not know of them."""
-    from ml_assets import FeatureViews
+    from ml_assets.features.assets import FeatureViews
     from ml_assets.monitoring.profile_assets import view_profiles
 
     found = tree.get_all_components(FeatureViews)
