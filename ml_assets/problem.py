@@ -182,12 +182,39 @@ class Success(dg.Model, dg.Resolvable):
 
 
 class Drift(dg.Model, dg.Resolvable):
-    """When a feature counts as drifted, and how long a window is."""
+    """When a column counts as drifted, and how long a window is. Judged are the features, the prediction, and the label."""
 
-    window_days: int = Field(default=7, description="days that are compared with the training set")
-    psi: float = Field(default=0.2, description="population stability index from which a feature counts as drifted")
-    minimum_rows: int = Field(default=200, description="rows below which nothing is said")
-    share: float = Field(default=0.3, description="share of drifted features from which the data counts as drifted")
+    window_days: int = Field(default=7, ge=1, description="days that are compared with the reference")
+    reference: Literal["training", "previous", "seasonal"] = Field(
+        default="training",
+        description="what a window is held against: the rows that the model was trained on, the windows before, or the same "
+        "season of earlier years",
+    )
+    earlier: int = Field(default=4, ge=1, description="so many windows before are the previous reference")
+    psi: float = Field(default=0.2, gt=0, description="population stability index from which a change counts")
+    wasserstein: float = Field(
+        default=0.35, gt=0, description="or distance, in standard deviations of the reference, from which it counts"
+    )
+    false_discovery_rate: float = Field(
+        default=0.01, gt=0, lt=1, description="share of false ones among the columns called drifted, by chance alone"
+    )
+    windows: int = Field(
+        default=2, ge=1, description="windows in a row that a change must last; faults of a source are told at once"
+    )
+    minimum_rows: int = Field(default=200, ge=1, description="rows below which nothing is said")
+    share: float = Field(
+        default=0.3, gt=0, le=1, description="share of drifted columns from which the data counts as drifted"
+    )
+    important: Sequence[str] = Field(
+        default=(), description="columns whose drift alone is enough; score or prediction, and label, may be among them"
+    )
+
+    def plain(self) -> Any:
+        """Return the `ml_assets.monitoring.drift.DriftPolicy` of this declaration."""
+        from ml_assets.monitoring.drift import DriftPolicy
+
+        told = ("minimum_rows", "psi", "wasserstein", "false_discovery_rate", "windows", "share")
+        return DriftPolicy(**{name: getattr(self, name) for name in told}, important=tuple(self.important))
 
 
 class Served(dg.Model, dg.Resolvable):
