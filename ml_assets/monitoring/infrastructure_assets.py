@@ -15,8 +15,11 @@ REGRESSION, SERVING = "no_regression", "serving_healthy"
 SERVED = "served_predictions"
 
 
-def infrastructure_asset(*, owners: Sequence[str] = ()) -> dg.AssetsDefinition:
-    """Return `monitoring/infrastructure_report`: one for the deployment."""
+def infrastructure_asset(*, owners: Sequence[str] = (), seconds: float = 5.0) -> dg.AssetsDefinition:
+    """Return `monitoring/infrastructure_report`: one for the deployment.
+
+    A run that takes less than `seconds` longer than those before is no regression, however quick they were.
+    """
 
     @dg.asset(
         key=REPORT.split("/"),
@@ -43,7 +46,7 @@ def infrastructure_asset(*, owners: Sequence[str] = ()) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, lake: LakeResource, clock: ClockResource
     ) -> dg.MaterializeResult:
         store, now = lake.open(), clock.open("system").now()
-        runs, regression = _runs(store, context.instance, now)
+        runs, regression = _runs(store, context.instance, now, seconds)
         serving, healthy = _serving(store, _logs(context.instance), now)
         return dg.MaterializeResult(metadata=runs | serving, check_results=[regression, healthy])
 
@@ -60,10 +63,13 @@ def infrastructure_schedule() -> dg.ScheduleDefinition:
     )
 
 
-def _runs(store: Any, instance: dg.DagsterInstance, now: Any) -> tuple[dict[str, Any], dg.AssetCheckResult]:
+def _runs(
+    store: Any, instance: dg.DagsterInstance, now: Any, seconds: float
+) -> tuple[dict[str, Any], dg.AssetCheckResult]:
     """Take the runs that ended since the last report into the lake, and judge the last one of each asset."""
     from ml_assets.evaluation.plots import as_markdown
     from ml_assets.monitoring.infrastructure import (
+        RunPolicy,
         appended,
         durations_plot,
         judge_runs,
@@ -77,7 +83,7 @@ def _runs(store: Any, instance: dg.DagsterInstance, now: Any) -> tuple[dict[str,
     known = set() if before is None else set(before["run"])
     since = None if before is None else before["ended"].max()
     runs = appended(before, finished_steps(instance, since=since, known=known))
-    found = judge_runs(runs)
+    found = judge_runs(runs, RunPolicy(seconds=seconds))
     store.write(RUNS, runs, written_at=now)
     store.write(REPORT, to_frame(found), written_at=now)
     passed, reason = no_regression(found)
