@@ -628,7 +628,10 @@ def watch_drift(script: Script) -> None:
         name,
         in_office(places.tracking, name),
         policy=DriftPolicy(
-            minimum_rows=declared.get("minimum_rows", 200), psi=declared["psi"], share=declared["share"]
+            minimum_rows=declared.get("minimum_rows", 200),
+            psi=declared["psi"],
+            share=declared["share"],
+            windows=declared.get("windows", 2),
         ),
         window_days=declared["window_days"],
         reports=folder,

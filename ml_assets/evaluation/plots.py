@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_markdown",
     "candidates_plot",
+    "drift_map",
     "drift_plot",
     "importance_plot",
     "learning_curve_plot",
@@ -33,6 +34,7 @@ SHAP_FEATURES = 10
 SHAP_POINTS = 300
 SWARM_BINS = 40
 TICKS = 6
+MAP_ROWS = 20
 
 
 def candidates_plot(
@@ -77,6 +79,39 @@ def drift_plot(
     shown = [effects[name] for name in names]
     drawing.bars(axes, names=names, values=shown, colors=colors, absent="not judged")
     _target(axes, limit, f"limit {limit:g}")
+    return drawing.png(canvas)
+
+
+def drift_map(
+    windows: Sequence[str],
+    effects: Mapping[str, Sequence[float | None]],
+    *,
+    limit: float,
+    alarms: Mapping[str, Sequence[bool]],
+    versions: Sequence[str] = (),
+    title: str = "Drift by window",
+) -> bytes:
+    """Effects by column (down, the largest first) and window (across); red from the limit on, a cross where there is an alarm.
+
+    `effects` and `alarms` have one value per window, grey where nothing was judged. A line with its name marks where another
+    of the `versions` (one per window) took over.
+    """
+    if not effects or not windows:
+        return drawing.sorry(title, "no window")
+    known = {name: max((one for one in row if one is not None), default=0.0) for name, row in effects.items()}
+    names = sorted(effects, key=lambda name: (-sum(alarms[name]), -known[name], name))[:MAP_ROWS]
+    more = f" ({len(names)} of {len(effects)} columns)" if len(effects) > len(names) else ""
+    canvas, axes = drawing.figure(title + more, "", "")
+    cells = np.array([[np.nan if one is None else one for one in effects[name]] for name in names])
+    axes.set_facecolor(drawing.GRID)
+    axes.imshow(cells, cmap="RdYlGn_r", vmin=0, vmax=2 * limit, aspect="auto", interpolation="nearest")
+    rows, columns = np.nonzero(np.array([alarms[name] for name in names]))
+    axes.plot(columns, rows, "x", color=drawing.INK, markersize=4)
+    axes.set_yticks(range(len(names)), [drawing.shorten(name) for name in names], fontsize=7)
+    shown = range(0, len(windows), -(-len(windows) // TICKS))
+    axes.set_xticks(list(shown), [windows[at] for at in shown], fontsize=7, rotation=30, ha="right")
+    axes.grid(visible=False)
+    _version_lines(axes, versions)
     return drawing.png(canvas)
 
 
@@ -268,6 +303,14 @@ def value_plot(
     axes.margins(y=0.15)
     drawing.legend(axes)
     return drawing.png(canvas)
+
+
+def _version_lines(axes: Axes, versions: Sequence[str]) -> None:
+    """A line before each window that another version than the one before answered."""
+    for at, version in enumerate(versions):
+        if at and version != versions[at - 1]:
+            axes.axvline(at - 0.5, color=drawing.BLUE, linewidth=1.4)
+            axes.text(at - 0.45, -0.6, f"v{drawing.plain(version)}", color=drawing.BLUE, fontsize=7, va="bottom")
 
 
 def _row_ticks(axes: Axes, rows: Sequence[int]) -> None:

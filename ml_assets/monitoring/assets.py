@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ml_assets.problem import MlProblem
 
 DRIFT = "no_drift"
+SHOWN = 52  # windows on the map
 
 
 def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
@@ -23,8 +24,8 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
     @dg.asset(
         key=table.split("/"),
-        description=f"Every {problem.monitoring.drift.window_days} days of predictions against the rows that the champion "
-        "was trained on: effect size and verdict for each feature, and Evidently's report.",
+        description=f"Every {problem.monitoring.drift.window_days} days of predictions against the reference: effects, "
+        "a test and a verdict for each feature, the prediction and the label, and Evidently's report.",
         deps=[
             upstream(keys.problem(problem.name, "predictions")),
             keys.problem(problem.name, "training_set").split("/"),
@@ -45,25 +46,26 @@ def drift_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         reports: FilesResource,
         clock: ClockResource,
     ) -> dg.MaterializeResult:
-        from ml_assets.monitoring.drift import DriftPolicy
-        from ml_assets.monitoring.watching import latest_drift, report_drift
+        from ml_assets.monitoring.watching import drift_history, latest_drift, report_drift
         from ml_assets.packaging.champion import in_office
 
-        policy = DriftPolicy(minimum_rows=declared.minimum_rows, psi=declared.psi, share=declared.share)
+        folder = reports.folder(problem.name, "drift")
         made = report_drift(
             lake.open(),
             problem.name,
             in_office(tracking.open(), problem.name, store=lake.open().store),
-            policy=policy,
+            policy=declared.plain(),
             window_days=declared.window_days,
-            reports=reports.folder(problem.name, "drift"),
+            reports=folder,
             now=clock.open(problem.clock).now(),
+            reference=declared.reference,
+            earlier=declared.earlier,
         )
         for item in made:
             context.log.info(f"{item.window.first}: {item.report.verdict}, {item.report.reason}")
         latest = latest_drift(lake.open(), problem.name)
         return dg.MaterializeResult(
-            metadata=_drift_metadata(made, latest, reports.folder(problem.name, "drift")),
+            metadata=_drift_metadata(made, latest, drift_history(lake.open(), problem.name), folder),
             check_results=[_drift_check(latest)],
         )
 
@@ -83,13 +85,14 @@ def schedules(problem: "MlProblem") -> list[dg.ScheduleDefinition]:
     ]
 
 
-def _drift_metadata(made: Any, latest: Any, folder: Path) -> dict[str, Any]:
-    from ml_assets.evaluation.plots import as_markdown, drift_plot
+def _drift_metadata(made: Any, latest: Any, history: Any, folder: Path) -> dict[str, Any]:
+    from ml_assets.evaluation.plots import as_markdown, drift_map, drift_plot
 
     if latest is None:
         return {"windows": 0, "status": "no predictions out of sample yet"}
     effects = dict(zip(latest.frame["feature"], latest.frame["psi"], strict=True))
     plot = drift_plot(effects, limit=latest.limit, drifted=latest.drifted)
+    windows = drift_map(**_by_window(history), limit=latest.limit)
     return {
         "windows": latest.count,
         "made now": len(made),
@@ -97,17 +100,40 @@ def _drift_metadata(made: Any, latest: Any, folder: Path) -> dict[str, Any]:
         "verdict": latest.verdict,
         "reason": latest.reason,
         "rows": latest.rows,
-        "drifted features": len(latest.drifted),
+        "drifted columns": len(latest.drifted),
+        "told apart": latest.domain,
         "effects": dg.MetadataValue.md(f"{as_markdown(plot, 'drift')}\n\n{latest.markdown}"),
+        "by window": dg.MetadataValue.md(as_markdown(windows, "drift by window")),
         "evidently": file(folder / latest.html),
+        "workspace": f"evidently ui --workspace {folder.parent / 'evidently'}",
+    }
+
+
+def _by_window(history: Any) -> dict[str, Any]:
+    """Return what `drift_map` shows of the stored windows, the newest `SHOWN` of them."""
+    windows = history["window_first"].unique(maintain_order=True).to_list()[-SHOWN:]
+    cells = {(row["window_first"], row["feature"]): row for row in history.to_dicts()}
+    names = dict.fromkeys(feature for window, feature in cells if window in windows)
+
+    def values(name: str, key: str) -> list[Any]:
+        return [cells.get((window, name), {}).get(key) for window in windows]
+
+    firsts = {row["window_first"]: row.get("model_version") or "" for row in cells.values()}
+    return {
+        "windows": windows,
+        "effects": {name: values(name, "psi") for name in names},
+        "alarms": {name: [bool(one) for one in values(name, "alarming")] for name in names},
+        "versions": [firsts[window] for window in windows],
     }
 
 
 def _drift_check(latest: Any) -> dg.AssetCheckResult:
-    undecided = latest is None or latest.verdict == "undecided"
+    """Return whether the latest window is stable; a suspicion passes until the next window confirms it."""
+    if latest is None:
+        told, passed, numbers = "no window of predictions yet", False, {}
+    else:
+        told, passed = f"{latest.verdict}: {latest.reason}", latest.verdict in ("stable", "suspected")
+        numbers = {"window": latest.first, "rows": latest.rows, "drifted": ", ".join(latest.drifted) or "none"}
     return dg.AssetCheckResult(
-        check_name=DRIFT,
-        passed=not undecided and latest.verdict == "stable",
-        severity=dg.AssetCheckSeverity.WARN,
-        description="no window of predictions yet" if latest is None else f"{latest.verdict}: {latest.reason}",
+        check_name=DRIFT, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=told, metadata=numbers
     )

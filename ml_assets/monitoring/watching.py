@@ -67,6 +67,7 @@ class LatestDrift:
     frame: pl.DataFrame
     markdown: str
     count: int
+    domain: str = ""
 
     @property
     def drifted(self) -> list[str]:
@@ -149,6 +150,7 @@ def latest_drift(lake: Lake, problem: str) -> LatestDrift | None:
         frame=frame,
         markdown=first["markdown"],
         count=len(found),
+        domain=first.get("domain", ""),
     )
 
 

@@ -27,6 +27,15 @@ def value(thresholds: np.ndarray, values: np.ndarray) -> bytes:
     )
 
 
+def drift_map(columns: int, windows: int) -> bytes:
+    effects = {name: [None, *np.linspace(0, 0.02 * at, windows)][:windows] for at, name in enumerate(NAMES[:columns])}
+    alarms = {name: [(one or 0) > 0.2 for one in row] for name, row in effects.items()}
+    weeks = [f"{WEEKS[0] + timedelta(days=7 * week):%Y-%m-%d}" for week in range(windows)]
+    return plots.drift_map(
+        weeks, effects, limit=0.2, alarms=alarms, versions=["1"] * (windows // 2) + ["2"] * (windows - windows // 2)
+    )
+
+
 PLOTS: dict[str, Callable[[], bytes]] = {
     "candidates": lambda: plots.candidates_plot(
         {"baseline": 0.6, "xgboost": 0.74, "neural": None},
@@ -37,6 +46,9 @@ PLOTS: dict[str, Callable[[], bytes]] = {
     "drift": lambda: plots.drift_plot(
         dict(zip(NAMES, [None, *np.linspace(0, 0.4, 39)], strict=True)), limit=0.2, drifted=NAMES[-3:]
     ),
+    "drift map": lambda: drift_map(40, 12),
+    "drift map of one": lambda: drift_map(1, 1),
+    "no windows": lambda: plots.drift_map([], {}, limit=0.2, alarms={}),
     "timeline": lambda: plots.timeline_plot(
         WEEKS, [0.74, None, 0.75, *[0.7] * 6], metric="roc_auc", expected=0.74, limit=0.71
     ),
