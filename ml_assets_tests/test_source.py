@@ -142,7 +142,7 @@ def made(component: Source) -> list[str]:
 
 
 def test_the_component_gives_raw_and_clean() -> None:
-    assert made(source()) == ["raw/weather", "clean/weather"]
+    assert made(source()) == ["raw/weather", "profiles/raw/weather", "clean/weather"]
     assert made(source(clean=None)) == ["raw/weather"]
 
 

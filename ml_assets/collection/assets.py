@@ -207,7 +207,7 @@ def _without_champion(graph: Any, instance: dg.DagsterInstance, keys_: Set[dg.As
     """Return those of the keys whose problem has no champion yet."""
     champions = {key.path[0]: key for key in graph.get_all_asset_keys() if key.path[-1] == CHAMPION}
     missing = {name for name, key in champions.items() if instance.get_latest_materialization_event(key) is None}
-    return {key for key in keys_ if key.path[0] in missing}
+    return {key for key in keys_ if missing.intersection(key.path[:-1])}  # profiles/<problem>/predictions is its too
 
 
 def _run_request(graph: Any, request: Any, wanted: Set[dg.AssetKey]) -> dg.RunRequest:
