@@ -27,6 +27,8 @@ PLATFORM = "platform"
 ALERTS, CHECK, RUN = "alerts", "check", "run"
 BY_HAND = "__"  # so begin the names that Dagster gives to runs of assets that a person chose
 SECONDS = 60
+UNJUDGED = ("undecided", "not applicable", "no window of predictions yet")
+"""So begins what a check says that cannot judge."""
 RUNS, NUMBERS, LONGEST = 100, 12, 80
 PLOT = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
@@ -138,7 +140,7 @@ def checked(
 ) -> tuple[list[Any], list[Any]]:
     """Return the alerts of checks that failed when they last ran, and the subjects of those that passed.
 
-    A check that says that it cannot judge (metadata `undecided`) is a note. One that never ran is in neither.
+    A check that says that it cannot judge (metadata `undecided`, or a word of `UNJUDGED`) is a note. One that never ran is in neither.
     """
     from ml_assets.monitoring.alerts import Subject
 
@@ -206,7 +208,7 @@ def _of_check(
 
     made = instance.get_latest_materialization_event(spec.asset_key)
     shown = made.asset_materialization.metadata if made and made.asset_materialization else {}
-    undecided = UNDECIDED in evaluation.metadata
+    undecided = UNDECIDED in evaluation.metadata or (evaluation.description or "").startswith(UNJUDGED)
     expected = f"Expected: {spec.description}" if spec.description else f"Check {spec.name} should pass."
     return Alert(
         problem,

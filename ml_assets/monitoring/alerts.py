@@ -105,11 +105,15 @@ class Channel(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """How a subject stands: the alert that was last sent for it, the channels that it has not reached, and when that was last tried."""
+    """How a subject stands: the alert that was last sent for it, the channels that it has not reached, and when that was last tried.
+
+    `times` counts how often it was told since it was new or got worse.
+    """
 
     alert: Alert
     missing: tuple[str, ...]
     tried: datetime
+    times: int = 1
 
     @property
     def open(self) -> bool:
@@ -119,14 +123,16 @@ class Standing:
     def to_json(self) -> bytes:
         """Return it as JSON text."""
         alert = self.alert.to_dict() | {"plot": None}
-        told = {"alert": alert, "missing": self.missing, "tried": self.tried.isoformat()}
+        told = {"alert": alert, "missing": self.missing, "tried": self.tried.isoformat(), "times": self.times}
         return json.dumps(told, sort_keys=True, indent=1, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Standing:
         """Read what `to_json` wrote."""
         raw = json.loads(data)
-        return cls(Alert.from_dict(raw["alert"]), tuple(raw["missing"]), datetime.fromisoformat(raw["tried"]))
+        return cls(
+            Alert.from_dict(raw["alert"]), tuple(raw["missing"]), datetime.fromisoformat(raw["tried"]), raw["times"]
+        )
 
 
 def notify(
@@ -140,7 +146,8 @@ def notify(
 ) -> list[Alert]:
     """Send what nobody knows yet, and return it; `store` is the lake's.
 
-    An alert is sent when its subject is new, was resolved since, got worse, or was last told of `quiet` ago. `well` are subjects
+    An alert is sent when its subject is new, was resolved since, or got worse; and again after `quiet`, twice that, four times
+    that, and so on: of what stays as it is, people are reminded less and less often. `well` are subjects
     that were looked at and found in order: of those that are open, "resolved" is sent once. A channel that fails is logged and
     tried again by the next call after `LEASE`; the others still get the alert.
     """
@@ -214,17 +221,14 @@ class _Sender:
         """Return the claim for what is to be sent now; None for nothing."""
         if before is None:
             return None if alert.resolved else Standing(alert, names, self.now)
-        if before.open == alert.resolved or self._again(before, alert):
+        if before.open == alert.resolved or _worse(before, alert):
             return Standing(alert, names, self.now)
+        if before.open and self.now - before.alert.at >= self.quiet * 2 ** (before.times - 1):
+            return Standing(alert, names, self.now, before.times + 1)
         left = tuple(name for name in before.missing if name in names)
         if left and self.now - before.tried >= LEASE:
-            return Standing(replace(before.alert, plot=alert.plot), left, self.now)
+            return replace(before, alert=replace(before.alert, plot=alert.plot), missing=left, tried=self.now)
         return None
-
-    def _again(self, before: Standing, alert: Alert) -> bool:
-        """Tell whether an open alert is sent once more: it got worse, or `quiet` is over."""
-        worse = SEVERITIES.index(alert.severity) > SEVERITIES.index(before.alert.severity)
-        return before.open and (worse or self.now - before.alert.at >= self.quiet)
 
     def _reach(self, channel: Channel, alert: Alert) -> bool:
         if channel.name in self.failed:
@@ -254,6 +258,10 @@ def _replace(store: Store, name: str, claim: Standing, generation: str | None) -
 def _name(subject: Subject) -> str:
     digest = sha256(subject.key.encode()).hexdigest()[:16]
     return f"{STANDING}/{subject.problem}/{subject.kind}-{digest}.json"
+
+
+def _worse(before: Standing, alert: Alert) -> bool:
+    return before.open and SEVERITIES.index(alert.severity) > SEVERITIES.index(before.alert.severity)
 
 
 def _good_end(known: Standing, now: datetime) -> Alert:

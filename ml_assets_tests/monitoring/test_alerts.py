@@ -68,6 +68,13 @@ def test_an_alert_is_sent_once_until_quiet_is_over(store: Store) -> None:
     assert [one.at for one in channel.alerts] == [NOW, NOW + QUIET]
 
 
+def test_of_what_stays_people_are_reminded_less_and_less_often(store: Store) -> None:
+    channel = Told()
+    for day in range(120):
+        notify(store, [alert()], [channel], now=NOW + day * DAY)
+    assert [(one.at - NOW).days for one in channel.alerts] == [0, 7, 21, 49, 105]
+
+
 def test_an_alert_that_got_worse_is_sent_at_once_and_one_that_got_better_is_not(store: Store) -> None:
     channel = Told()
     for hour, severity in enumerate(("warning", "error", "warning", "error", "note")):
@@ -115,7 +122,7 @@ def test_a_channel_that_stays_broken_does_not_hold_up_the_others(store: Store) -
     good, bad = Told("good"), Told("bad", broken=True)
     for day in range(15):
         notify(store, [alert()], [bad, good], now=NOW + day * DAY)
-    assert [one.at for one in good.alerts] == [NOW, NOW + QUIET, NOW + 2 * QUIET]
+    assert [one.at for one in good.alerts] == [NOW, NOW + QUIET]
 
 
 def test_a_note_goes_where_notes_are_wanted(store: Store) -> None:
