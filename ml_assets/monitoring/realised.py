@@ -215,7 +215,7 @@ def within_tolerance(found: Performance, metric: Metric, tolerance: float) -> tu
     value = found.recent.metrics.get(metric.name) if found.recent else None
     expected = found.expected.get(metric.name)
     if value is None or expected is None:
-        return False, f"{metric.name} is not known yet: {_why_unknown(found, metric.name)}"
+        return False, f"undecided: {metric.name} is not known yet: {_why_unknown(found, metric.name)}"
     text = f"{metric.name} is {value:.4f}, on the test split it was {expected:.4f}; tolerated loss {tolerance}"
     return -metric.gain(value, expected) <= tolerance, text
 
