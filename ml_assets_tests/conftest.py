@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,14 @@ del os.environ["DAGSTER_HOME"]  # a test that needs an instance makes its own
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """Collect what a module's clients left to the collector, so that no later test is blamed for their open sockets."""
+    yield
+    gc.collect()
+
 
 # Longest first, so that workers who share the files end together.
 LONGEST = (

@@ -66,6 +66,11 @@ class Hurried:
         self._ahead += seconds
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left(collected: None) -> None:
+    """Every module here ends without open sockets."""
+
+
 @pytest.fixture(autouse=True)
 def hurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries are as many as ever, and take no time; a real bucket is given its time."""

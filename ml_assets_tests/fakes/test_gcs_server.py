@@ -16,6 +16,7 @@ from ml_assets_tests.fakes.gcs_server import Fault, GcsServer
 BUCKET = "a-bucket"
 
 pytestmark = [  # google's client leaves its sockets to the collector
+    pytest.mark.usefixtures("collected"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -35,7 +35,7 @@ from ml_assets_tests.features.stores import (
 
 # Feast warns of its own experimental interfaces, the emulator and its file library are of an older style, and google's
 # client leaves sockets to the collector.
-pytestmark = [pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("collected")]
 DAY = 24
 DAILY = stored([(key, day * DAY + 1, day * DAY + 1, day + 0.5) for day in range(10) for key in "pq"])
 
