@@ -5,6 +5,9 @@ The baseline is what would be done without a model: the same decision for every 
 outcome where that is declared; which of them, the rows tell that the model was trained on. For a yes or no and for classes the
 candidate `baseline` decides the same for every row, so it is that constant at its best; what `persistence` would decide for
 classes is not stored, and is left out.
+
+In a month of storms that baseline is too weak a rival: where most flights are late, a coin earns more than never acting. So the
+verdict asks as well for more than the same decision that hindsight would choose on these very days.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 VERSION, PREDICTION, LABELS = "model_version", "prediction", ("label", "label_timestamp")
 MONEY = ("earned", "baseline", "perfect")
+HINDSIGHT = "hindsight"
 COUNTS = ("actions", "conversions")
 MINIMUM_ROWS = 100
 LAST_DAYS, LEAST_DAYS = 28, 7
@@ -47,6 +51,7 @@ KPI_SCHEMA: dict[str, Any] = {
     "contradictory": pl.Int64,
     **dict.fromkeys(COUNTS, pl.Int64),
     **dict.fromkeys(MONEY, pl.Float64),
+    HINDSIGHT: pl.Float64,
     **{f"{name}_so_far": pl.Float64 for name in MONEY},
     "currency": pl.String,
     "model_version": pl.String,
@@ -113,8 +118,9 @@ class Kpi:
     `rows` are those with a known outcome; `actions` are decisions to act, for classes all answers, for numbers null;
     `conversions` are actions that were right. Money is null where no value is declared, and on days without a known outcome. A
     slice's `gain` is what it earned more than the baseline per 1,000 rows, null with too few. `absent` are slices that the
-    predictions lack. A day's `status` is "realised" where its labels are mature (see `labels.ledger`), else "pending", or "no outcome"
-    where they are mature and none came.
+    predictions lack. `hindsight` names the same decision for all rows that earned most in the last 28 realised days; the days'
+    column `hindsight` is what it earned there, null before. A day's `status` is "realised" where its labels are mature (see
+    `labels.ledger`), else "pending", or "no outcome" where they are mature and none came.
     """
 
     days: pl.DataFrame
@@ -122,6 +128,7 @@ class Kpi:
     terms: Terms
     sweep: Sweep | None = None
     baselines: Mapping[str, str] = field(default_factory=dict)
+    hindsight: str = ""
     absent: tuple[str, ...] = ()
 
     @property
@@ -133,7 +140,7 @@ class Kpi:
 
 @dataclass(frozen=True)
 class Gain:
-    """What was earned more than the baseline in the last realised days, with a 95 % interval from resampled days."""
+    """What was earned in the last realised days, by whom else, and how much more that is, with 95 % intervals from resampled days."""
 
     first: str
     last: str
@@ -141,7 +148,9 @@ class Gain:
     rows: int
     earned: float
     baseline: float
-    interval: Interval | None
+    hindsight: float
+    over_baseline: Interval | None
+    over_hindsight: Interval | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,12 +190,14 @@ def report_kpi(
     baselines = _baselines(lake, problem, answering.values(), predictions, task=task, terms=terms)
     matched = match(predictions, labels, now=now, task=task, key=[*key, MOMENT], window_end=_end(predictions, now))
     rows = _rows(predictions, matched, task=task, threshold=champion.bundle.threshold, terms=terms, baselines=baselines)
+    days, hindsight = _with_hindsight(_by_day(rows, terms), rows, terms)
     kpi = Kpi(
-        days=_by_day(rows, terms),
+        days=days,
         slices=_by_slice(rows, terms),
         terms=terms,
         sweep=_sweep(rows, champion, terms),
         baselines={version: baseline.name for version, baseline in baselines.items()},
+        hindsight=hindsight,
         absent=tuple(name for name in terms.slices if name not in predictions.columns),
     )
     lake.write(keys.problem(problem, "kpi_report"), kpi.days, written_at=now)
@@ -194,21 +205,14 @@ def report_kpi(
 
 
 def recent_gain(days: pl.DataFrame, *, seed: int = 0) -> Gain | None:
-    """Return the gain over the baseline in the last 28 realised days of a `kpi_report`; None where no such day has money.
+    """Return the gains in the last 28 realised days of a `kpi_report`; None where no such day has money.
 
     Whole days are drawn with replacement (Efron & Tibshirani 1993, ch. 8), because the rows of a day are alike; with fewer than
     7 days there is no interval. Days that follow each other are alike as well: read the interval as a lower bound.
     """
-    counted = days.filter(pl.col("status") == "realised", *(pl.col(name).is_not_null() for name in MONEY[:2]))
-    last = counted.sort("day").tail(LAST_DAYS)
+    last = _judged(days)
     if last.is_empty():
         return None
-    gains = (last["earned"] - last["baseline"]).to_numpy()
-    interval = None
-    if len(gains) >= LEAST_DAYS:
-        drawn = np.random.default_rng(seed).integers(0, len(gains), (RESAMPLES, len(gains)))
-        low, high = np.quantile(gains[drawn].sum(axis=1), [0.025, 0.975])
-        interval = (float(low), float(high))
     return Gain(
         first=last["day"][0],
         last=last["day"][-1],
@@ -216,27 +220,54 @@ def recent_gain(days: pl.DataFrame, *, seed: int = 0) -> Gain | None:
         rows=int(last["rows"].sum()),
         earned=float(last["earned"].sum()),
         baseline=float(last["baseline"].sum()),
-        interval=interval,
+        hindsight=float(last[HINDSIGHT].sum()),
+        over_baseline=_interval(last["earned"] - last["baseline"], seed),
+        over_hindsight=_interval(last["earned"] - last[HINDSIGHT], seed),
     )
 
 
+def _judged(days: pl.DataFrame) -> pl.DataFrame:
+    counted = days.filter(pl.col("status") == "realised", *(pl.col(name).is_not_null() for name in MONEY[:2]))
+    return counted.sort("day").tail(LAST_DAYS)
+
+
+def _interval(gains: pl.Series, seed: int) -> Interval | None:
+    if len(gains) < LEAST_DAYS:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(gains), (RESAMPLES, len(gains)))
+    low, high = np.quantile(gains.to_numpy()[drawn].sum(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
 def earns_more(kpi: Kpi) -> tuple[bool, str]:
-    """Tell whether the last 28 realised days surely earned more than the baseline, and why; no when there is too little to say."""
+    """Tell whether the last 28 realised days surely earned more than the baseline and than hindsight's same decision, and why.
+
+    No where there is too little to say.
+    """
     if kpi.terms.value is None:
         return False, "not applicable: no value declared; write value: to say what outcomes are worth"
     gain = recent_gain(kpi.days, seed=kpi.terms.seed)
     if gain is None:
         return False, f"undecided: no day has its outcomes yet ({int(kpi.totals['pending'] or 0):,} rows are pending)"
-    if gain.rows < MINIMUM_ROWS or gain.interval is None:
+    if gain.rows < MINIMUM_ROWS or gain.over_baseline is None or gain.over_hindsight is None:
         few = f"{gain.rows:,} rows of {gain.days} days with outcomes"
         return False, f"undecided: {few}; {MINIMUM_ROWS} rows of {LEAST_DAYS} days are needed"
-    more, (low, high) = gain.earned - gain.baseline, gain.interval
-    verdict = "more than the baseline" if low > 0 else "less than the baseline" if high < 0 else "not surely more"
-    unit = f" {kpi.terms.currency}".rstrip()
-    return low > 0, (
-        f"{verdict}: {gain.earned:,.0f}{unit} earned, {gain.baseline:,.0f} by the baseline ({_named(kpi)}), a gain of {more:,.0f} "
-        f"(95 %: {low:,.0f} to {high:,.0f}) on {gain.rows:,} rows of {gain.days} days, {gain.first} to {gain.last}"
-    )
+    surely = {"the baseline": gain.over_baseline, "one decision for all": gain.over_hindsight}
+    doubtful = [name for name, (low, _) in surely.items() if low <= 0]
+    told = [
+        f"{gain.earned:,.0f} {kpi.terms.currency}".rstrip() + " earned",
+        _compare(gain.earned, gain.baseline, gain.over_baseline, f"the baseline ({_named(kpi)})"),
+        _compare(gain.earned, gain.hindsight, gain.over_hindsight, f"{kpi.hindsight}, best in hindsight"),
+    ]
+    verdict = f"not surely more than {' or '.join(doubtful)}" if doubtful else "more than the baseline"
+    if gain.over_baseline[1] < 0:
+        verdict = "less than the baseline"
+    return not doubtful, f"{verdict}: {'; '.join(told)}; {gain.rows:,} rows, {gain.first} to {gain.last}"
+
+
+def _compare(earned: float, other: float, interval: Interval, who: str) -> str:
+    low, high = interval
+    return f"{other:,.0f} by {who}, a gain of {earned - other:,.0f} (95 %: {low:,.0f} to {high:,.0f})"
 
 
 def _named(kpi: Kpi) -> str:
@@ -386,6 +417,20 @@ def _by_day(rows: _Rows, terms: Terms) -> pl.DataFrame:
     so_far = [pl.col(name).fill_null(0.0).cum_sum().alias(f"{name}_so_far") for name in MONEY if terms.value]
     found = days.with_columns(_status(), *so_far, currency=pl.lit(terms.currency))
     return pl.DataFrame({name: found.get_column(name, default=None) for name in KPI_SCHEMA}, schema=KPI_SCHEMA)
+
+
+def _with_hindsight(days: pl.DataFrame, rows: _Rows, terms: Terms) -> tuple[pl.DataFrame, str]:
+    """Add to the days that are judged what the best of all same decisions would have earned, and name it."""
+    judged = rows.worth["day"].is_in(_judged(days)["day"].to_list())
+    if terms.value is None or not judged.any():
+        return days, ""
+    y = rows.answered.y[judged.to_numpy()]
+    decision, name = terms.value.constant(y)
+    earned = pl.DataFrame(
+        {"day": rows.worth["day"].filter(judged), HINDSIGHT: terms.value.earned(y, np.full(len(y), decision))}
+    )
+    by_day = earned.group_by("day").agg(pl.col(HINDSIGHT).sum())
+    return days.drop(HINDSIGHT).join(by_day, on="day", how="left", maintain_order="left").select(*KPI_SCHEMA), name
 
 
 def _status() -> pl.Expr:

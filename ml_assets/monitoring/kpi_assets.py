@@ -34,7 +34,8 @@ def kpi_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 EARNS,
                 asset=table.split("/"),
-                description="The last 28 days with outcomes surely earned more than the same decision for every row.",
+                description="The last 28 days with outcomes surely earned more than the baseline, and than the same decision for "
+                "every row that hindsight would choose.",
             )
         ],
     )
