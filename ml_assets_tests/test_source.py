@@ -143,7 +143,7 @@ def made(component: Source) -> list[str]:
 
 def test_the_component_gives_raw_and_clean() -> None:
     assert made(source()) == ["raw/weather", "profiles/raw/weather", "clean/weather"]
-    assert made(source(clean=None)) == ["raw/weather"]
+    assert made(source(clean=None)) == ["raw/weather", "profiles/raw/weather"]
 
 
 def test_the_contract_reads_what_the_declaration_says() -> None:
