@@ -228,17 +228,22 @@ class Errors:
 
     @classmethod
     def fit(cls, frame: pl.DataFrame, y: np.ndarray, score: np.ndarray, task: Task, seed: int) -> Self:
-        """Learn the size from two thirds of the rows, and the shape from the others: their errors in units of that size."""
+        """Learn the size from every other row, and the shape from those between: their errors in units of that size."""
         some = evenly(len(y))
         frame, score, error = frame[some], score[some], (y - score)[some]
-        learn = np.arange(len(error)) % 3 != 0
+        learn = np.arange(len(error)) % 2 == 0
         size = _sizes(frame.filter(learn), score[learn], error[learn], seed)
         return cls(size, error[~learn] / size(frame.filter(~learn), score[~learn]))
 
     def of(self, frame: pl.DataFrame, score: np.ndarray) -> Sampler:
-        """Return what draws a number for each row."""
+        """Return what draws a number for each row; the shape itself is drawn anew each time, as it is only known from so many rows."""
         size = self.size(frame, score)
-        return lambda generator: score + size * generator.choice(self.shape, len(score))
+
+        def sample(generator: np.random.Generator) -> np.ndarray:
+            shape = generator.choice(self.shape, len(self.shape))
+            return score + size * generator.choice(shape, len(score))
+
+        return sample
 
 
 def _sizes(
