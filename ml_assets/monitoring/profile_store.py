@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ FORMAT = 1
 MOMENT = "event_timestamp"
 PROFILERS = 4  # partitions at once: reading waits for the network
 TRIES = 3  # to add to a file that others add to as well
+UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError)
+"""What reading a file raises that is not there, is cut, damaged, or of other code."""
 Entries = dict[str, tuple[str, Profile]]  # by day: the partition's version, and its profile
 
 
@@ -135,7 +138,7 @@ def _read(lake: Lake, name: str, wanted: Iterable[str] | None) -> Entries:
         raw = json.loads(gzip.decompress(lake.store.read(name)))["profiles"]
         days = raw if wanted is None else [day for day in wanted if day in raw]
         return {day: (str(raw[day][0]), Profile.from_dict(raw[day][1])) for day in days}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except UNREADABLE:
         return {}
 
 
@@ -162,6 +165,6 @@ def _add(lake: Lake, name: str, made: Entries, *, alone: bool = False) -> None:
 def _raw(lake: Lake, name: str) -> dict[str, Any]:
     try:
         found = json.loads(gzip.decompress(lake.store.read(name)))["profiles"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return {}
     return found if isinstance(found, dict) else {}

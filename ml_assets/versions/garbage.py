@@ -12,9 +12,12 @@ from pathlib import Path
 from ml_assets.lake import Lake, Manifest, PreconditionFailed, StoredObject
 from ml_assets.lake.lake import MANIFEST, WHOLE
 from ml_assets.lake.snapshots import FOLDER as SNAPSHOTS
+from ml_assets.monitoring.profile_store import FOLDER as PROFILES
 
 GRACE = timedelta(days=7)
 """So old must be what is removed: a writer between data and manifest, or a reader of an old manifest, loses nothing."""
+UNUSED = timedelta(days=90)
+"""Profiles are made again when they are asked for. Those that nobody added to for so long are of a reference that is gone."""
 DIGITS = 20  # of a version, in the names of its files
 VERSION_FILE = re.compile(rf"(?P<table>.+)/(?P<folder>[^/]+)/(?P<version>[0-9a-f]{{{DIGITS}}})\.(parquet|json)")
 TEMPORARY = ".tmp-*"
@@ -104,7 +107,7 @@ def find(lake: Lake, need: Need, *, now: datetime, grace: timedelta = GRACE) -> 
     old = [
         item
         for item in lake.store.objects()
-        if _removable(item.name) and item.name not in kept and item.modified_at < now - grace
+        if _removable(item.name) and item.name not in kept and item.modified_at < now - _grace(item.name, grace)
     ]
     return Garbage(tuple(old), tuple(_temporary(lake, now - grace)))
 
@@ -132,7 +135,12 @@ def _remove(lake: Lake, item: StoredObject) -> bool:
 
 
 def _removable(name: str) -> bool:
-    return (bool(VERSION_FILE.fullmatch(name)) and not name.startswith("_")) or name.startswith(f"{SNAPSHOTS}/")
+    beside = name.startswith((f"{SNAPSHOTS}/", f"{PROFILES}/"))
+    return beside or (bool(VERSION_FILE.fullmatch(name)) and not name.startswith("_"))
+
+
+def _grace(name: str, grace: timedelta) -> timedelta:
+    return max(grace, UNUSED) if name.startswith(f"{PROFILES}/") else grace
 
 
 def _kept(lake: Lake, need: Need) -> set[str]:
