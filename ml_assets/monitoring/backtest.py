@@ -20,7 +20,9 @@ import numpy as np
 import polars as pl
 
 from ml_assets.development.blend import NAME as ENSEMBLE
+from ml_assets.development.challenger import Challenger
 from ml_assets.development.lifecycle import Plan, develop_again
+from ml_assets.development.rows import TrainingError
 from ml_assets.evaluation.comparison import compare
 from ml_assets.evaluation.fairness import Incumbent, row_hashes, unseen
 from ml_assets.evaluation.metrics import Answered, answered
@@ -239,7 +241,8 @@ def backtest(
         return f"the backtest failed: {error}"
     found = compare(mine, old, plan.metric, seed=plan.seed)[0]
     if found.gain is None or found.interval is None or found.challenger is None or found.champion is None:
-        return f"{plan.metric.name} does not apply to the {test.height:,} rows of {window}: {found.note}"
+        why = mine.reasons.get(plan.metric.name, found.note)
+        return f"{plan.metric.name} does not apply to the {test.height:,} rows of {window}: {why}"
     return Backtest(
         metric=plan.metric.name,
         kind=str(office.settled["winner"]),
@@ -261,8 +264,20 @@ def backtest(
 def _retrained(plan: Plan, train: pl.DataFrame, office: Office, test: pl.DataFrame) -> Answered:
     """Return the answers of the champion's kind, trained on other rows."""
     with TemporaryDirectory() as folder:
-        made = develop_again(plan, train, lean(office.settled), Path(folder))
+        made = _again(plan, train, lean(office.settled), Path(folder))
         return answers_of(made.result.load(), test, plan, made.threshold)
+
+
+def _again(plan: Plan, train: pl.DataFrame, settled: Mapping[str, Any], folder: Path) -> Challenger:
+    """Train again; where no ensemble of the members is better on these rows than one alone, the heaviest of them."""
+    try:
+        return develop_again(plan, train, settled, folder)
+    except TrainingError:
+        if settled["winner"] != ENSEMBLE:
+            raise
+        weights: Mapping[str, float] = settled["variants"][ENSEMBLE]["weights"]
+        alone = max(weights, key=lambda name: weights[name])
+        return develop_again(plan, train, {**settled, "winner": alone}, folder / alone)
 
 
 def _like_the_champion(plan: Plan, office: Office, count: int, key: Sequence[str]) -> tuple[Plan, pl.DataFrame, Office]:
