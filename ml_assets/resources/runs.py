@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.resources.evidence import UNCHANGED
-from ml_assets.resources.measured import BEGAN, MOST, STEP
+from ml_assets.resources.measured import PEAKS
 
 FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 ROWS = "dagster/row_count"
@@ -55,29 +55,33 @@ def _planned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[str]:
 def _steps(entries: Sequence[dg.EventLogEntry], planned: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Return the steps of one run. One that was tried again counts as of its last try; one that was never begun is skipped."""
     events: dict[str, list[tuple[float, Any]]] = defaultdict(list, {step: [] for step in planned})
+    peaks: dict[str, tuple[int, int]] = {}
     for entry in entries:
         event = entry.get_dagster_event()
-        if step := _step(event):
-            events[step].append((entry.timestamp, event))
+        if event.event_type is dg.DagsterEventType.ENGINE_EVENT:
+            peaks |= _peaks(event)
+        elif event.step_key:
+            events[event.step_key].append((entry.timestamp, event))
     for step, found in events.items():
         by_type = {event.event_type: (moment, event) for moment, event in found}
         outcome = next((kind for kind in OUTCOMES if kind in by_type), None)
         unknown = "failed" if found else "skipped"  # the process ended before the step did, or before it began
         made = [event for _, event in found if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION]
+        began, peak = peaks.get(step, (None, None))
         yield {
             "step": step,
             "status": OUTCOMES[outcome] if outcome else unknown,
             **_times(by_type, outcome),
             **_made(step, [event.event_specific_data.materialization for event in made]),
-            **_memory(by_type),
+            "began": began,
+            "peak": peak,
         }
 
 
-def _step(event: Any) -> str | None:
-    if event.event_type is dg.DagsterEventType.ENGINE_EVENT:
-        named = event.engine_event_data.metadata.get(STEP)
-        return str(named.value) if named else None
-    return event.step_key
+def _peaks(event: dg.DagsterEvent) -> dict[str, tuple[int, int]]:
+    told = event.engine_event_data.metadata.get(PEAKS)
+    numbers: Any = told.value if told else {}
+    return {step: (began, most) for step, (began, most) in numbers.items()}
 
 
 def _times(by_type: dict[Any, tuple[float, Any]], outcome: Any) -> dict[str, Any]:
@@ -102,9 +106,3 @@ def _made(step: str, made: Sequence[dg.AssetMaterialization]) -> dict[str, Any]:
 def _number(item: dg.AssetMaterialization, name: str) -> int | None:
     value = item.metadata[name].value if name in item.metadata else None
     return value if isinstance(value, int) else None
-
-
-def _memory(by_type: dict[Any, tuple[float, Any]]) -> dict[str, int | None]:
-    _, event = by_type.get(dg.DagsterEventType.ENGINE_EVENT, (0.0, None))
-    told = event.engine_event_data.metadata if event else {}
-    return {"began": told[BEGAN].value if event else None, "peak": told[MOST].value if event else None}
