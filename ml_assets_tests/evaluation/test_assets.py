@@ -12,7 +12,7 @@ import pytest
 
 from ml_assets import keys
 from ml_assets.development.experiment import Experiment
-from ml_assets.evaluation.assets import evaluation_asset, gates_of
+from ml_assets.evaluation.assets import declaration_of, evaluation_asset, gates_of
 from ml_assets.lake import Lake
 from ml_assets.problem import MlProblem
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
@@ -95,3 +95,9 @@ def test_a_clustering_has_no_gate_of_a_baseline() -> None:
         specs = evaluation_asset(declared(kind)).check_specs
         assert {one.name for one in specs} == names
         assert all(one.blocking for one in specs)
+
+
+def test_the_declared_value_is_told_outcome_by_outcome() -> None:
+    classes = {"kind": "classification", "classes": ["cat", "dog", "fox"]}
+    told = declaration_of(declared("binary", task=classes, value={"right": 5, "wrong": {"cat": -9, "dog": -2}}))
+    assert told["value of outcomes"] == "right 5, wrong cat -9, wrong dog -2"
