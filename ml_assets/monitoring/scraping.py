@@ -122,6 +122,8 @@ def _fetched(address: str, api_key: str, timeout: float) -> str:
                 raise ValueError(f"more than {MOST_BYTES:,} bytes")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not all of it within {timeout:g} s")
+        if answer.length:  # read1 does not mind
+            raise http.client.IncompleteRead(b"".join(parts), answer.length)
     return b"".join(parts).decode()
 
 
@@ -168,4 +170,4 @@ def histogram_quantile(quantile: float, buckets: Mapping[float, float]) -> float
         return bounds[0]
     low, below = (bounds[place - 1], counts[place - 1]) if place else (0.0, 0.0)
     inside = counts[place] - below
-    return low + (bounds[place] - low) * (rank - below) / inside if inside else low
+    return low + (bounds[place] - low) * ((rank - below) / inside) if inside else None
