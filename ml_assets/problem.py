@@ -493,7 +493,13 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
         from ml_assets.monitoring.kpi_assets import kpi_asset
         from ml_assets.monitoring.performance_assets import performance_asset, skew_check
         from ml_assets.monitoring.profile_assets import prediction_profiles
-        from ml_assets.monitoring.retrain_assets import decision_asset, retrain_schedule, retrain_sensor
+        from ml_assets.monitoring.retrain_assets import (
+            decision_asset,
+            retrain_schedule,
+            retrain_sensor,
+            staleness_asset,
+            staleness_schedule,
+        )
         from ml_assets.packaging.assets import bundle_asset, champion_asset, model_card_asset
         from ml_assets.preparation.assets import observations_asset
         from ml_assets.versions.assets import rebuilds_check, rebuilds_schedule
@@ -516,13 +522,14 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
             predictions_asset(self),
             served_predictions_asset(self),
             *watched,
+            staleness_asset(self),
         ]
         checks = [rebuilds_check(self), skew_check(self)]
         alerts = alerts_asset(self, [*assets, *checks], after=watched)
         return dg.Definitions(
             assets=[*assets, alerts, timeline_asset(self, after=[*watched, alerts])],
             asset_checks=checks,
-            schedules=[*schedules(self), retrain_schedule(self), rebuilds_schedule(self)],
+            schedules=[*schedules(self), retrain_schedule(self), staleness_schedule(self), rebuilds_schedule(self)],
             sensors=[retrain_sensor(self)] if self.retrain.when_needed else [],
         )
 

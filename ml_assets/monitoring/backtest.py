@@ -114,7 +114,19 @@ class Backtest:
 def window_of(
     observations: pl.LazyFrame, *, now: datetime, days: int, since: datetime, supervised: bool = True
 ) -> Stretch | str:
-    """Return the latest `days` days whose outcomes are known, from `since` on; or why there are none.
+    """Return the latest `days` days whose outcomes are known, from `since` on; or why there are none. See `mature`."""
+    found = mature(observations, now=now, supervised=supervised)
+    if isinstance(found, str):
+        return found
+    start = max(found.end - days * DAY, since)
+    if start >= found.end:
+        known = f"outcomes are known of rows before {found.end:%Y-%m-%d}"
+        return f"{known}, and the champion has learned all before {since:%Y-%m-%d}"
+    return Stretch(start, found.end)
+
+
+def mature(observations: pl.LazyFrame, *, now: datetime, supervised: bool = True) -> Stretch | str:
+    """Return from which to which day outcomes are known; or why none are.
 
     A day is mature when so much time has passed as 99 of 100 outcomes need. Observations have `event_timestamp`, `label`
     unless they are not supervised, and `label_timestamp` where outcomes come later.
@@ -122,16 +134,15 @@ def window_of(
     rows = observations.filter(pl.col(LABEL).is_not_null()) if supervised else observations
     timed = supervised and LABEL_TIMESTAMP in observations.collect_schema()
     delay = pl.col(LABEL_TIMESTAMP) - pl.col(EVENT_TIMESTAMP) if timed else pl.lit(timedelta(0))
-    known = rows.filter(pl.col(LABEL_TIMESTAMP) <= now) if timed else rows.filter(pl.col(EVENT_TIMESTAMP) <= now)
-    found = known.select(last=pl.col(EVENT_TIMESTAMP).max(), delay=delay.quantile(MATURE_SHARE)).collect()
-    last, late = found.row(0)
-    if last is None:
+    known = rows.filter(pl.col(LABEL_TIMESTAMP if timed else EVENT_TIMESTAMP) <= now)
+    moment = pl.col(EVENT_TIMESTAMP)
+    first, last, late = (
+        known.select(first=moment.min(), last=moment.max(), delay=delay.quantile(MATURE_SHARE)).collect().row(0)
+    )
+    end = min(_midnight(now - (late or timedelta(0))), _midnight(last) + DAY) if last else now
+    if last is None or end <= first:
         return "no outcome is known yet" if supervised else "there are no observations yet"
-    end = min(_midnight(now - (late or timedelta(0))), _midnight(last) + DAY)
-    start = max(end - days * DAY, since)
-    if start >= end:
-        return f"outcomes are known of rows before {end:%Y-%m-%d}, and the champion has learned all before {since:%Y-%m-%d}"
-    return Stretch(start, end)
+    return Stretch(_midnight(first), end)
 
 
 def _midnight(moment: datetime) -> datetime:
@@ -264,11 +275,11 @@ def backtest(
 def _retrained(plan: Plan, train: pl.DataFrame, office: Office, test: pl.DataFrame) -> Answered:
     """Return the answers of the champion's kind, trained on other rows."""
     with TemporaryDirectory() as folder:
-        made = _again(plan, train, lean(office.settled), Path(folder))
+        made = again(plan, train, lean(office.settled), Path(folder))
         return answers_of(made.result.load(), test, plan, made.threshold)
 
 
-def _again(plan: Plan, train: pl.DataFrame, settled: Mapping[str, Any], folder: Path) -> Challenger:
+def again(plan: Plan, train: pl.DataFrame, settled: Mapping[str, Any], folder: Path) -> Challenger:
     """Train again; where no ensemble of the members is better on these rows than one alone, the heaviest of them."""
     try:
         return develop_again(plan, train, settled, folder)

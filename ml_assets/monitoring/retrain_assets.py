@@ -1,17 +1,20 @@
 """Retraining in Dagster: the decision with its log, the sensor and the schedule that follow it, and how models age."""
 
 import os
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from ml_assets import keys
 from ml_assets.development.assets import SETTLED, metric_of, plan_of
 from ml_assets.evaluation.assets import seen_by
 from ml_assets.resources.evidence import UNDECIDED
+from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ DECISION, DECIDED = "retrain_decision", "decided"
 CARRIES_OUT, TRAINS = "ml_assets/decision", "ml_assets/trains"
 """Tags of a run that trains: the decision that it follows, and the problem."""
 TRAINING_JOBS = ("train", "everything")  # the named jobs that train every problem
+STALENESS, CADENCE = "staleness_curve", "cadence"
+MONTHLY = "0 4 2 * *"
 SENSOR_SECONDS = 60
 LATEST = 20  # decisions that the web UI shows
 
@@ -129,6 +134,47 @@ def retrain_schedule(problem: "MlProblem") -> dg.ScheduleDefinition:
         return request(found) if found.retrain else dg.SkipReason(found.reason)
 
     return schedule
+
+
+def staleness_asset(problem: "MlProblem") -> dg.AssetsDefinition:
+    """Return `<problem>/staleness_curve`: what a model loses as it ages, and how often to retrain because of it."""
+    table = keys.problem(problem.name, STALENESS)
+
+    @dg.asset(
+        key=table.split("/"),
+        description="What a model of the champion's kind loses as it ages, from models trained at several moments of the past and "
+        "compared on the months after; and how often to retrain because of it.",
+        deps=[keys.problem(problem.name, "champion").split("/"), upstream(keys.problem(problem.name, "observations"))],
+        group_name=keys.MONITORING,
+        owners=list(problem.owners),
+        kinds={"polars"},
+        tags={"stage": keys.MONITORING, keys.SELDOM: "true"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                CADENCE, asset=table.split("/"), description="The schedule retrains before more than tolerated is lost."
+            )
+        ],
+    )
+    def staleness_curve(
+        lake: LakeResource, tracking: TrackingResource, feature_store: FeatureStoreResource, clock: ClockResource
+    ) -> dg.MaterializeResult:
+        now = clock.open(problem.clock).now()
+        found = staleness_now(problem, lake=lake, tracking=tracking, feature_store=feature_store, now=now)
+        if not isinstance(found, str):
+            lake.open().write(table, found.to_frame(), written_at=now)
+        return dg.MaterializeResult(metadata=_aged(found), check_results=[_cadence_check(problem, found)])
+
+    return staleness_curve
+
+
+def staleness_schedule(problem: "MlProblem") -> dg.ScheduleDefinition:
+    """Return the schedule of the staleness curve, every month."""
+    return dg.ScheduleDefinition(
+        name=f"{problem.name}_{STALENESS}",
+        target=dg.AssetSelection.assets(keys.problem(problem.name, STALENESS).split("/")),
+        cron_schedule=MONTHLY,
+        description="Measures how quality falls with a model's age.",
+    )
 
 
 def training_assets(problem: "MlProblem") -> dg.AssetSelection:
@@ -265,32 +311,48 @@ def backtest_now(
     office = office_of(problem, lake, tracking)
     if isinstance(office, str):
         return office
-    observed = lake.open().scan(keys.problem(problem.name, "observations"))
-    supervised, key = problem.task.plain().supervised, list(problem.observations.key)
-    window = window_of(
-        observed,
-        now=now,
-        days=problem.retrain.window_days,
-        since=office.since,
-        supervised=supervised,
-    )
+    told = _reading(problem, lake, now)
+    window = window_of(**told, days=problem.retrain.window_days, since=office.since)
     if isinstance(window, str):
         return window
+    split, key = problem.split.plain(problem.seed), list(problem.observations.key)
     try:
-        rows, known = backtest_rows(
-            observed,
-            problem.split.plain(problem.seed),
-            window,
-            now=now,
-            key=key,
-            supervised=supervised,
-            most=problem.retrain.rows,
-        )
+        rows, known = backtest_rows(**told, split=split, window=window, key=key, most=problem.retrain.rows)
     except ValueError as error:
         return f"no rows for a backtest: {error}"
-    joined = joiner(problem, feature_store)(rows)
-    plan = plan_of(problem, joined.columns)
-    return backtest(plan, joined, office, window=window, known=known, key=key)
+    joined = with_all_features(problem, feature_store, rows)
+    return backtest(plan_of(problem, joined.columns), joined, office, window=window, known=known, key=key)
+
+
+def staleness_now(
+    problem: "MlProblem",
+    *,
+    lake: LakeResource,
+    tracking: TrackingResource,
+    feature_store: FeatureStoreResource,
+    now: datetime,
+) -> Any:
+    """Return the `ml_assets.monitoring.staleness.Staleness` of the champion's kind, or in words why there is none."""
+    from ml_assets.monitoring.staleness import block_rows, blocks_of, staleness
+
+    office = office_of(problem, lake, tracking)
+    if isinstance(office, str):
+        return office
+    told, key = _reading(problem, lake, now), list(problem.observations.key)
+    blocks = blocks_of(**told, split=problem.split.plain(problem.seed))
+    if isinstance(blocks, str):
+        return blocks
+    rows = with_all_features(
+        problem, feature_store, block_rows(**told, blocks=blocks, key=key, most=problem.retrain.rows)
+    )
+    plan, tolerance = plan_of(problem, rows.columns), problem.monitoring.tolerance
+    return staleness(plan, rows, office.settled, blocks, tolerance=tolerance, key=key)
+
+
+def _reading(problem: "MlProblem", lake: LakeResource, now: datetime) -> dict[str, Any]:
+    """Return the arguments that say which observations are read, and as of when."""
+    observed = lake.open().scan(keys.problem(problem.name, "observations"))
+    return {"observations": observed, "now": now, "supervised": problem.task.plain().supervised}
 
 
 def office_of(problem: "MlProblem", lake: LakeResource, tracking: TrackingResource) -> Any:
@@ -311,15 +373,47 @@ def office_of(problem: "MlProblem", lake: LakeResource, tracking: TrackingResour
     return Office(champion, json.loads(settled), learned, seen_by(champion, problem, lake))
 
 
-def joiner(problem: "MlProblem", feature_store: FeatureStoreResource) -> Callable[[Any], Any]:
-    """Return what adds the problem's features to observations, as of each moment."""
+def with_all_features(problem: "MlProblem", feature_store: FeatureStoreResource, rows: Any) -> Any:
+    """Return observations with the problem's features as of each moment, from all that is known by now."""
+    if problem.features is None:
+        return rows
+    return feature_store.for_scoring(problem.features.service, rows, views=problem.features.views)
 
-    def join(rows: Any) -> Any:
-        if problem.features is None:
-            return rows
-        return feature_store.for_scoring(problem.features.service, rows, views=problem.features.views)
 
-    return join
+def _cadence_check(problem: "MlProblem", found: Any) -> dg.AssetCheckResult:
+    """Return whether the schedule's longest pause is within the cadence; without a curve it does not pass."""
+    told: dict[str, Any] = {"check_name": CADENCE, "severity": dg.AssetCheckSeverity.WARN}
+    if isinstance(found, str):
+        return dg.AssetCheckResult(passed=False, description=found, metadata={UNDECIDED: True}, **told)
+    pause = longest_pause(problem.retrain.cron)
+    passed = found.cadence is None or pause <= timedelta(weeks=found.cadence)
+    return dg.AssetCheckResult(
+        passed=passed,
+        description=f"{found.sentence()}; retrain.cron {problem.retrain.cron!r} retrains every {pause.days} days",
+        **told,
+    )
+
+
+def longest_pause(cron: str) -> timedelta:
+    """Return the longest time between two of the next twelve ticks of a cron schedule."""
+    ticks = islice(schedule_execution_time_iterator(0, cron, "UTC", ascending=True), 13)
+    return max(later - earlier for earlier, later in pairwise(ticks))
+
+
+def _aged(found: Any) -> dict[str, Any]:
+    from ml_assets.evaluation.plots import as_markdown
+    from ml_assets.monitoring.staleness import ages_plot
+
+    if isinstance(found, str):
+        return {"status": found}
+    plot = as_markdown(ages_plot(found), "loss by age")
+    return {
+        "status": found.sentence(),
+        "cadence in weeks": found.cadence or "no loss seen",
+        "candidate": found.kind,
+        "seconds": round(found.seconds, 1),
+        "curve": dg.MetadataValue.md(f"{plot}\n\n{found.markdown()}"),
+    }
 
 
 def _reports(problem: "MlProblem") -> tuple[str, ...]:

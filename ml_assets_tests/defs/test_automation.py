@@ -78,7 +78,9 @@ def test_every_asset_says_what_it_is(loaded: dg.Definitions) -> None:
 def test_the_named_jobs_and_schedules_are_there(loaded: dg.Definitions) -> None:
     repository = loaded.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} >= JOBS
-    wanted = {f"{problem}_{what}" for problem in PROBLEMS for what in ("retrain", "monitor", "rebuild")}
+    wanted = {
+        f"{problem}_{what}" for problem in PROBLEMS for what in ("retrain", "monitor", "rebuild", "staleness_curve")
+    }
     assert {schedule.name for schedule in repository.schedule_defs} == wanted | {"infrastructure_watch"}
 
 
