@@ -89,7 +89,7 @@ class Baseline:
         """Return the decision for each row (n,)."""
         if not self.column:
             return np.full(frame.height, self.constant)
-        return frame[self.column].cast(pl.Float64).fill_nan(None).fill_null(self.constant).to_numpy()
+        return frame[self.column].cast(pl.Float64, strict=False).fill_nan(None).fill_null(self.constant).to_numpy()
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,9 @@ def report_kpi(
     `<problem>/kpi_report`: one row per day. The sweep is of the champion's rows alone: earlier versions have other scores.
     """
     task, own = champion.bundle.task, Office(champion.version, champion.live_from, champion.data_hash)
-    answering = {one.version: one for one in [*before, own]}
-    predictions, labels = _live(lake, problem, answering, key=key, task=task, terms=terms)
-    baselines = _baselines(lake, problem, answering.values(), predictions, task=task, terms=terms)
+    earlier = [one for one in before if one.version != own.version]
+    predictions, labels = _live(lake, problem, own, earlier, key=key, task=task, terms=terms)
+    baselines = _baselines(lake, problem, [*earlier, own], predictions, task=task, terms=terms)
     matched = match(predictions, labels, now=now, task=task, key=[*key, MOMENT], window_end=_end(predictions, now))
     rows = _rows(predictions, matched, task=task, threshold=champion.bundle.threshold, terms=terms, baselines=baselines)
     days, hindsight = _with_hindsight(_by_day(rows, terms), rows, terms)
@@ -275,40 +275,50 @@ def _named(kpi: Kpi) -> str:
 
 
 def _live(
-    lake: Lake, problem: str, answering: Mapping[str, Office], *, key: Sequence[str], task: Task, terms: Terms
+    lake: Lake,
+    problem: str,
+    own: Office,
+    before: Sequence[Office],
+    *,
+    key: Sequence[str],
+    task: Task,
+    terms: Terms,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Predictions of each version from its first live moment on, and the observations of their days; what is needed of both."""
+    """Predictions of each version from its first live moment on, and the observations of their days; what is needed of both.
+
+    Where no row says who answered, the model in office did.
+    """
     predicted, observed = (days_of(lake, keys.problem(problem, part)) for part in ("predictions", "observations"))
-    first = min(keys.day(office.live_from) for office in answering.values())
+    first = min(keys.day(office.live_from) for office in (*before, own))
     days = [day for day in predicted.days if day >= first]
     wanted = [*key, MOMENT, VERSION, "in_sample", PREDICTION, *stored_columns(task), *terms.slices, terms.last_value]
     predictions = _columns(predicted, days, wanted)
-    return predictions.filter(_is_live(predictions, answering)), _columns(observed, days, [*key, MOMENT, *LABELS])
+    told = pl.col(VERSION).cast(pl.String) if VERSION in predictions.columns else pl.lit(own.version).alias(VERSION)
+    live = predictions.with_columns(told).filter(_is_live([*before, own]))
+    return live, _columns(observed, days, [*key, MOMENT, *LABELS])
 
 
 def _columns(table: DaysOf, days: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
-    frame = table.read(days)
-    return frame.select(name for name in dict.fromkeys(names) if name in frame.columns)
+    rows = table.scan(days)
+    there = set(rows.collect_schema())
+    return rows.select(name for name in dict.fromkeys(names) if name in there).collect()
 
 
-def _is_live(predictions: pl.DataFrame, answering: Mapping[str, Office]) -> pl.Expr:
-    moment = pl.col(MOMENT)
-    if VERSION not in predictions.columns:
-        return moment >= list(answering.values())[-1].live_from
-    version = pl.col(VERSION).cast(pl.String)
-    return pl.any_horizontal((version == one.version) & (moment >= one.live_from) for one in answering.values())
+def _is_live(answering: Sequence[Office]) -> pl.Expr:
+    moment, version = pl.col(MOMENT), pl.col(VERSION)
+    return pl.any_horizontal((version == one.version) & (moment >= one.live_from) for one in answering)
 
 
 def _baselines(
-    lake: Lake, problem: str, answering: Any, predictions: pl.DataFrame, *, task: Task, terms: Terms
+    lake: Lake, problem: str, answering: Sequence[Office], predictions: pl.DataFrame, *, task: Task, terms: Terms
 ) -> dict[str, Baseline]:
     """The baseline of each version that answered a row; without one where its training set is gone."""
     if terms.value is None:
         return {}
-    versions = set(_version(predictions))
+    versions = set(predictions[VERSION])
     found = {}
     for office in answering:
-        if office.version in versions or VERSION not in predictions.columns:
+        if office.version in versions:
             training = _training(lake, problem, office, terms.last_value, predictions.columns)
             if training is not None and not training.is_empty():
                 found[office.version] = baseline_of(training, task=task, terms=terms)
@@ -365,12 +375,12 @@ def _rows(
         y, decided = task.labels(known["label"].filter(state == "matured")), task.labels(rows[PREDICTION])
         score = task.stored(rows)
     waiting = live.filter(state.is_in(["pending", "never", "contradictory"]))
-    versions = pl.DataFrame({"day": _day(live), "model_version": _version(live)})
+    versions = pl.DataFrame({"day": _day(live), VERSION: live[VERSION]})
     days = ledger(known, now=matched.now, declared=terms.label_delay)
     return _Rows(
         Answered(task, threshold, rows, y, score, waiting),
         _worth(rows, y, decided, task=task, value=terms.value, baselines=baselines),
-        days.join(versions.group_by("day").agg(pl.col("model_version").unique().sort().str.join(", ")), on="day"),
+        days.join(versions.group_by("day").agg(pl.col(VERSION).unique().sort().str.join(", ")), on="day"),
     )
 
 
@@ -405,9 +415,9 @@ ACTED: Mapping[str, Any] = {
 
 def _by_baseline(rows: pl.DataFrame, y: np.ndarray, value: Value, baselines: Mapping[str, Baseline]) -> pl.Series:
     """What the baseline of each row's version would have earned; null where that is not known."""
-    found, versions = np.full(rows.height, np.nan), _version(rows).to_numpy()
+    found, versions = np.full(rows.height, np.nan), rows[VERSION].to_numpy()
     for version, baseline in baselines.items():
-        mine = versions == version if VERSION in rows.columns else np.full(rows.height, True)
+        mine = versions == version
         found[mine] = value.earned(y[mine], baseline.decided(rows.filter(mine)))
     return pl.Series(found).fill_nan(None)
 
@@ -473,9 +483,7 @@ def _sweep(rows: _Rows, champion: Champion, terms: Terms) -> Sweep | None:
     if terms.value is None or champion.bundle.task.output != "probability":
         return None
     answered = rows.answered
-    mine = (_version(answered.frame) == champion.version).to_numpy()
-    if VERSION not in answered.frame.columns:
-        mine = np.full(len(answered), True)
+    mine = (answered.frame[VERSION] == champion.version).to_numpy()
     days = rows.worth["day"].to_numpy()[mine]
     y, score = answered.y[mine], answered.score[mine]
     return sweep(terms.value, y, score, days, threshold=champion.bundle.threshold, seed=terms.seed)
@@ -483,10 +491,3 @@ def _sweep(rows: _Rows, champion: Champion, terms: Terms) -> Sweep | None:
 
 def _day(frame: pl.DataFrame) -> pl.Series:
     return frame.select(pl.col(MOMENT).dt.date().dt.to_string().alias("day")).to_series()
-
-
-def _version(frame: pl.DataFrame) -> pl.Series:
-    """Who answered each row, as text; empty where no row says so."""
-    if VERSION not in frame.columns:
-        return pl.Series(VERSION, [""] * frame.height, dtype=pl.String)
-    return frame[VERSION].cast(pl.String).fill_null("")

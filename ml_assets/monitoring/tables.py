@@ -22,9 +22,13 @@ class DaysOf:
 
     def read(self, days: Sequence[str]) -> pl.DataFrame:
         """Return the rows of the days; without any day, no rows of the table's columns."""
+        return self.scan(days).collect()
+
+    def scan(self, days: Sequence[str]) -> pl.LazyFrame:
+        """Return what `read` returns as a lazy frame, of which few columns may be read."""
         if self.whole:
-            return self.lake.scan(self.name).filter(_day().is_in(list(days))).collect()
-        return self.lake.read(self.name, days) if days else self.lake.scan(self.name).clear().collect()
+            return self.lake.scan(self.name).filter(_day().is_in(list(days)))
+        return self.lake.scan(self.name, days) if days else self.lake.scan(self.name).clear()
 
     def version(self, days: Sequence[str]) -> str:
         """Return one version for the rows of the days."""

@@ -295,6 +295,28 @@ def test_a_version_whose_training_set_is_gone_has_no_baseline_and_no_green(lake:
     assert not earns_more(kpi)[0]
 
 
+def test_where_no_row_says_who_answered_the_model_in_office_did(lake: Lake) -> None:
+    frame = asked()
+    known, unknown = predicted(frame, "binary"), predicted(frame, "binary").drop("model_version")
+    whole, nameless = (report(lake, "binary", rows, observed(frame, "binary")) for rows in (known, unknown))
+    assert nameless.totals == whole.totals and nameless.baselines == whole.baselines
+    assert nameless.sweep is not None and nameless.sweep.earned == pytest.approx(whole.totals["earned"])
+    assert earns_more(nameless) == earns_more(whole)
+
+
+def test_tables_by_days_give_the_same_as_whole_ones(lake: Lake, tmp_path: Path) -> None:
+    frame, days = asked(10), Lake(str(tmp_path / "days"))
+    tables = {"p/predictions": predicted(frame, "binary"), "p/observations": observed(frame, "binary")}
+    whole = report(lake, "binary", *tables.values())
+    model = champion("binary", lake.manifest("p/training_set").version)  # type: ignore[union-attr]
+    days.write("p/training_set", lake.read("p/training_set"), written_at=LATER)
+    for table, rows in tables.items():
+        for (day,), part in rows.group_by(pl.col("event_timestamp").dt.date().dt.to_string()):
+            days.write(table, part, partition=str(day), written_at=LATER)
+    found = report_kpi(days, "p", model, key=["who"], terms=terms("binary"), now=LATER)
+    assert found.days.equals(whole.days) and found.slices.equals(whole.slices)
+
+
 # -- the verdict -------------------------------------------------------------------------------------------------------
 
 
