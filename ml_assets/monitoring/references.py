@@ -89,6 +89,11 @@ class Watched:
             self.lake.store.write(name, _packed(*found))
         return found
 
+    @cached_property
+    def training(self) -> pl.DataFrame:
+        """The rows that the champion was trained on."""
+        return training_rows(self.lake, self.problem, self.champion)
+
     def current(self, window: Window) -> Profile:
         """Return the profile of what the champion was asked in a window; a column that some days lack is null there."""
         return self._together(window.days)
@@ -161,7 +166,7 @@ class Watched:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def _made(self) -> tuple[Profile, Cuts]:
-        rows = training_rows(self.lake, self.problem, self.champion)
+        rows = self.training
         supervised = self.champion.bundle.task.supervised and LABEL in rows.columns
         columns = [*self.champion.bundle.features, *([LABEL] if supervised else [])]
         answers = self._answers()

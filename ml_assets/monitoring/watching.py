@@ -219,10 +219,9 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, watched: Watched, window: Window) -> _Rows:
-        days = watched.reference(window).days
-        reference = (
-            training_rows(watched.lake, watched.problem, watched.champion) if days is None else watched.rows(days)
-        )
+        """Read them; the training rows once for all windows."""
+        days = watched.reference_days(window)
+        reference = watched.training if watched.kind == "training" else watched.rows(days)
         return cls(reference, watched.rows(window.days))
 
 
