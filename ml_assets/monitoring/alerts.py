@@ -219,9 +219,7 @@ class _Sender:
 
     def _due(self, before: Standing | None, alert: Alert, names: tuple[str, ...]) -> Standing | None:
         """Return the claim for what is to be sent now; None for nothing."""
-        if before is None:
-            return None if alert.resolved else Standing(alert, names, self.now)
-        if before.open == alert.resolved or _worse(before, alert):
+        if before is None or before.open == alert.resolved or _worse(before, alert):
             return Standing(alert, names, self.now)
         if before.open and self.now - before.alert.at >= self.quiet * 2 ** (before.times - 1):
             return Standing(alert, names, self.now, before.times + 1)
