@@ -226,13 +226,14 @@ def estimate_within_tolerance(found: Performance, metric: Metric, tolerance: flo
     Without a week that waits nothing is to be judged, which the reason says; without an estimate of one, it does not pass.
     """
     if not found.weeks or not any(week.period.expected for week in found.weeks):
-        return False, "there are no live predictions to estimate"
+        return False, "undecided: there are no live predictions to estimate"
     if not found.waiting:
         return True, f"not applicable: no week waits for labels; {_coverage_text(found)}"
     week, expected = found.waiting[-1], found.expected.get(metric.name)
     estimate = week.estimates.get(metric.name)
     if estimate is None or expected is None:
-        return False, f"{metric.name} of {week.period.start:%Y-%m-%d} is not estimated: {_why_unestimated(found, week)}"
+        why = _why_unestimated(found, week)
+        return False, f"undecided: {metric.name} of {week.period.start:%Y-%m-%d} is not estimated: {why}"
     text = (
         f"{metric.name} of the week of {week.period.start:%Y-%m-%d} is estimated at {estimate.value:.4f} ({estimate.low:.4f} to "
         f"{estimate.high:.4f}), on the test split it was {expected:.4f}; tolerated loss {tolerance}; {_coverage_text(found)}"
@@ -245,7 +246,7 @@ def as_declared(found: Performance) -> tuple[bool, str]:
     said = found.lateness
     if said.passed is None and found.ledger.height and said.reason.startswith("availability"):
         return True, f"not applicable: {said.reason}"
-    return bool(said.passed), said.reason
+    return bool(said.passed), f"undecided: {said.reason}" if said.passed is None else said.reason
 
 
 def performance_plot(found: Performance, metric: Metric, tolerance: float) -> bytes:

@@ -47,7 +47,7 @@ def serving_skew(lake: Lake, problem: str, features: Sequence[str], *, policy: D
     if not asked.height:
         return Skew(True, "not applicable: on these days no prediction was answered online")
     if not _there(lake, batch):
-        return Skew(False, f"there are no predictions to compare {asked.height:,} served ones with")
+        return Skew(False, f"undecided: there are no predictions to compare {asked.height:,} served ones with")
     scored = days_of(lake, batch)
     reference = scored.read([day for day in scored.days if day in set(chosen)])
     report = drift_verdict(reference, asked, features=features, policy=policy)
@@ -64,5 +64,5 @@ def _verdict(report: DriftReport, span: str) -> Skew:
         more = f" and {len(report.drifted) - NAMED} more" if len(report.drifted) > NAMED else ""
         return Skew(False, f"{', '.join(report.drifted[:NAMED])}{more} look otherwise online: {rows}", report)
     if not any(feature.judged for feature in report.features):
-        return Skew(False, f"no feature could be judged: {report.reason} ({rows})", report)
+        return Skew(False, f"undecided: no feature could be judged: {report.reason} ({rows})", report)
     return Skew(True, f"no feature looks otherwise online: {rows}", report)
