@@ -148,10 +148,11 @@ def runs_markdown(found: Sequence[AssetRuns]) -> str:
 
 
 def durations_plot(runs: pl.DataFrame, *, title: str = "Seconds of the slowest assets") -> bytes:
-    """The seconds of each run over time, for the six assets whose runs take longest, on a logarithmic axis; a PNG."""
-    known = runs.filter(pl.col("status") == "succeeded", pl.col("seconds") > 0)
+    """The seconds of run after run, for the six assets of two runs and more that take longest, on a logarithmic axis; a PNG."""
+    good = runs.filter(pl.col("status") == "succeeded", pl.col("seconds") > 0)
+    known = good.filter(pl.len().over("asset") > 1)
     if known.is_empty():
-        return drawing.sorry(title, "no run has ended yet")
+        return drawing.sorry(title, "no asset has run twice yet")
     slowest = known.group_by("asset").agg(pl.col("seconds").max()).sort("seconds", "asset", descending=[True, False])
     canvas, axes = drawing.figure(title, "run, the newest last", "seconds")
     for color, asset in zip(drawing.PALETTE, slowest["asset"].head(SHOWN), strict=False):
