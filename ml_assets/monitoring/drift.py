@@ -65,7 +65,8 @@ Sign = Literal[
     "lost column",
 ]
 FAULTS: frozenset[Sign] = frozenset({"null burst", "unit change", "frozen", "type change", "lost column"})
-"""What the world does not do by itself: a source broke. They need no second window, and one is enough for the data set."""
+"""What the world does not do by itself: a source broke. They need no second window, and one is enough for the data set. Nulls
+that burst count whatever the effect: where many values are missing already, more of them move an index little."""
 
 NAMED = 5
 UNIT = 20.0
@@ -553,10 +554,12 @@ def _decide(
     if q is None:
         return replace(found, persistent=_in_a_row(found.feature, history)) if found.alarming else found
     above = _above(found, policy)
-    if not above:
+    if not above and "null burst" not in measured.signs:
         return replace(found, reason=f"PSI {found.psi:.3g} is within {policy.psi:.3g}")
     if q > policy.false_discovery_rate:
-        return replace(found, reason=f"{', '.join(above)}; chance alone may do that (q = {q:.2g})")
+        return replace(
+            found, reason=f"{', '.join(above) or measured.signs['null burst']}; chance alone may do that (q = {q:.2g})"
+        )
     lasted, signs = _in_a_row(found.feature, history), tuple(measured.signs) or ("shift",)
     known = lasted >= policy.windows or not FAULTS.isdisjoint(signs)
     reason = "; ".join([*above, *measured.signs.values(), *([] if known else [f"window {lasted} of {policy.windows}"])])
