@@ -646,8 +646,9 @@ def watch_drift(script: Script) -> None:
 def watch_performance(script: Script) -> None:
     """Measure the live predictions on the outcomes that are known by now."""
     from ml_assets.evaluation.plots import as_markdown
-    from ml_assets.monitoring.watching import performance_plot, report_performance
+    from ml_assets.monitoring.realised import performance_plot, report_performance
     from ml_assets.packaging.champion import in_office
+    from ml_assets.preparation.spans import Span
 
     places, declared = script.places, script.declared
     found = report_performance(
@@ -656,10 +657,13 @@ def watch_performance(script: Script) -> None:
         in_office(places.tracking, declared.name),
         key=declared.key,
         now=places.now,
+        metric=declared.metric.name,
+        slices=declared.problem["success"]["slices"],
+        label_delay=Span.parse(declared.problem["availability"]["label_delay"]).length,
     )
     plot = performance_plot(found, declared.metric, declared.problem["monitoring"]["tolerance"])
     page = places.data / "reports" / declared.name / "performance_report.md"
-    page.write_text(f"{as_markdown(plot, 'performance over time')}\n\n{found.report.markdown()}")
+    page.write_text(f"{as_markdown(plot, 'performance over time')}\n\n{found.markdown()}")
 
 
 def contract_of(source: Mapping[str, Any]) -> Any:
