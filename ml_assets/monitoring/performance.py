@@ -16,7 +16,6 @@ from typing import Any, Literal, cast
 import polars as pl
 
 from ml_assets.evaluation.metrics import evaluate, known_values, labelled, reasons, stored_columns
-from ml_assets.evaluation.report import number, table
 from ml_assets.monitoring.drift import MonitoringError
 from ml_assets.tasks import Task
 
@@ -24,19 +23,6 @@ Status = Literal["realised", "too few labels", "nothing matured", "only in-sampl
 
 MOMENT = "event_timestamp"
 WEEK = timedelta(days=7)
-SHOWN = (
-    "roc_auc",
-    "pr_auc",
-    "log_loss",
-    "expected_calibration_error",
-    "f1_macro",
-    "accuracy",
-    "rmse",
-    "mae",
-    "r2",
-    "bias",
-)
-MOST_SHOWN = 4
 STATES: tuple[str, ...] = ("matured", "pending", "never", "contradictory", "in sample")
 PERIOD_SCHEMA: dict[str, Any] = {
     "start": pl.Datetime("us", "UTC"),
@@ -110,14 +96,24 @@ class PerformanceReport:
         """The report in plain values that JSON can hold; times in ISO 8601."""
         return json.loads(json.dumps(asdict(self), default=datetime.isoformat, allow_nan=False))
 
-    def markdown(self, metrics: Sequence[str] = SHOWN) -> str:
-        """The window's status and counts, all its metrics, and a table of its periods with those of the named that it has."""
-        shown = [name for name in metrics if name in self.overall.metrics][:MOST_SHOWN]
-        heads = ["from", "status", "expected", "matured", "pending", "never", *shown, "version", "note"]
-        rows = [_cells(period, shown) for period in self.periods]
-        numbers = [[name, number(value)] for name, value in self.overall.metrics.items()]
-        parts = [_headline(self), table(["metric", "value"], numbers), table(heads, rows)]
-        return "\n\n".join(parts) + "\n"
+    def counted(self) -> str:
+        """The predictions of the whole window in a sentence: which, and what is known of their labels."""
+        whole = self.overall
+        counts = ", ".join(
+            f"{count:,} {name}"
+            for name, count in (
+                ("expected", whole.expected),
+                ("matured", whole.matured),
+                ("pending", whole.pending),
+                ("never labelled", whole.never),
+                ("contradictory", whole.contradictory),
+                ("in sample, left out", whole.in_sample),
+                ("duplicates, left out", self.duplicates),
+            )
+            if count or name in ("expected", "matured", "pending")
+        )
+        window = f"{whole.start:%Y-%m-%d %H:%M} to {whole.end:%Y-%m-%d %H:%M}"
+        return f"Predictions from {window}, labels known at {self.now:%Y-%m-%d %H:%M}: {counts}."
 
 
 @dataclass(frozen=True)
@@ -342,33 +338,6 @@ def _status(counts: Mapping[str, int], rows: int, minimum_rows: int) -> tuple[St
     if matured < minimum_rows:
         return "too few labels", f"{matured:,} labels, fewer than {minimum_rows:,}"
     return "realised", ""
-
-
-def _headline(report: PerformanceReport) -> str:
-    whole = report.overall
-    said = f": {whole.note}" if whole.note else ""
-    counts = ", ".join(
-        f"{count:,} {name}"
-        for name, count in (
-            ("expected", whole.expected),
-            ("matured", whole.matured),
-            ("pending", whole.pending),
-            ("never labelled", whole.never),
-            ("contradictory", whole.contradictory),
-            ("in sample, left out", whole.in_sample),
-            ("duplicates, left out", report.duplicates),
-        )
-        if count or name in ("expected", "matured", "pending")
-    )
-    window = f"{whole.start:%Y-%m-%d %H:%M} to {whole.end:%Y-%m-%d %H:%M}"
-    known = f"labels known at {report.now:%Y-%m-%d %H:%M}"
-    return f"**{whole.status.upper()}**{said}. Predictions from {window}, {known}: {counts}."
-
-
-def _cells(period: PeriodPerformance, metrics: Sequence[str]) -> list[str]:
-    counts = [f"{count:,}" for count in (period.expected, period.matured, period.pending, period.never)]
-    values = [number(period.metrics[name]) for name in metrics]
-    return [f"{period.start:%Y-%m-%d}", period.status, *counts, *values, ", ".join(period.model_versions), period.note]
 
 
 def _flat(period: PeriodPerformance) -> dict[str, Any]:

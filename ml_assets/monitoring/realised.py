@@ -131,7 +131,7 @@ class Performance:
 
     def markdown(self) -> str:
         """Return the report that a person reads: what is known, the weeks, the slices, and who was in office before."""
-        parts = [self.headline(), _weeks_table(self)]
+        parts = [self.headline(), _weeks_table(self), self.report.counted()]
         if self.slices.height:
             parts.append(f"Slices of the latest {RECENT} realised weeks\n\n{_slices_table(self)}")
         if self.earlier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ TASK = task("classification")
 MOMENT = pl.Datetime("us", "UTC")
 
 
-def rows(asked: list[int], told: list[tuple[int, int | None, int | None]], now: datetime) -> pl.DataFrame:
+def rows(asked: list[int], told: Sequence[tuple[int, int | None, int | None]], now: datetime) -> pl.DataFrame:
     """Match questions (their hour each) with labels: the question's number, the label, and hours until it is known (or None)."""
     predictions = pl.DataFrame(
         {

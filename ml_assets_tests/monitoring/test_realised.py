@@ -112,7 +112,7 @@ class World:
         self.lake.write("p/observations", labels, written_at=START)
 
     def report(self, now: datetime, **options: Any) -> Performance:
-        asked = {"metric": self.metric.name, "label_delay": DAY} | options
+        asked: dict[str, Any] = {"metric": self.metric.name, "label_delay": DAY} | options
         return report_performance(self.lake, "p", self.champion, key=["who"], now=now, **asked)
 
 
