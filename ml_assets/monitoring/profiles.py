@@ -11,8 +11,10 @@ import json
 import math
 import zlib
 from base64 import b64decode, b64encode
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,7 +30,8 @@ MOST_CATEGORIES = 256
 LEAST = 5  # rows of a category that is worth a bin
 FEW, LOOK = 32, 8192
 """So many categories, seen in so many rows at the top, are counted by comparing with each, which is quicker than grouping."""
-BUCKETS, RANKS = 1024, 64  # of the sketch: its standard error is 1.04 / sqrt(1024), 3.3 %
+BUCKETS, RANKS = 512, 64  # of the sketch: its standard error is 1.04 / sqrt(512), 4.6 %
+CLOSE = 2**16  # numbers
 AT_ONCE = 2**17  # rows that are sketched together, so that they stay in the processor's cache
 ENTRIES = {"rows", "nulls", "nans", "infinities", "zeros", "rest"}
 
@@ -275,11 +278,33 @@ def _of_numbers(rows: pl.DataFrame, numbers: pl.DataFrame, cuts: Cuts) -> dict[s
         clean = numbers.select(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in odd)
         for name, own in _measured(clean, edges).items():
             found[name] = own | _not_finite(numbers[name], found[name]["nulls"])
-    sketches = _sketches(numbers)
+    sketches = _sketches_of_numbers(rows, numbers, found)
     return {
         name: _of_number(rows[name], numbers[name], found[name], edges.get(name), sketches[name])
         for name in numbers.columns
     }
+
+
+def _sketches_of_numbers(
+    rows: pl.DataFrame, numbers: pl.DataFrame, found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, np.ndarray]:
+    """Return the sketch of each column; of whole numbers that repeat, each number is looked at once."""
+    few = [name for name in numbers.columns if _repeats(rows[name], found[name])]
+    once = {name: _once(rows[name], found[name]) for name in few}
+    return _sketches(numbers.drop(few)) | {name: _sketches(one.to_frame())[name] for name, one in once.items()}
+
+
+def _repeats(column: pl.Series, found: Mapping[str, Any]) -> bool:
+    """Tell whether a long column is of whole numbers that lie close together."""
+    whole = len(column) >= AT_ONCE and column.dtype.is_integer() and found["low"] is not None
+    return whole and found["high"] - found["low"] < CLOSE
+
+
+def _once(column: pl.Series, found: Mapping[str, Any]) -> pl.Series:
+    """Return the numbers of such a column as floats, each once."""
+    seen = np.zeros(int(found["high"] - found["low"]) + 1, dtype=bool)
+    seen[(column.drop_nulls().cast(pl.Int64) - int(found["low"])).to_numpy()] = True
+    return pl.Series(column.name, np.flatnonzero(seen) + found["low"], dtype=pl.Float64)
 
 
 def _measured(numbers: pl.DataFrame, edges: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
@@ -448,36 +473,54 @@ def _sketches(values: pl.DataFrame) -> dict[str, np.ndarray]:
     counted here. Rows that could not raise any bucket are left out before the buckets are looked at.
     """
     found = {name: _no_registers() for name in values.columns}
-    for part in values.iter_slices(AT_ONCE):
-        hashes = part.select(_hash(name, dtype, found[name]) for name, dtype in part.schema.items())
-        for column in hashes:
-            _raise(found[column.name], column.explode().to_numpy())
+
+    def look(column: pl.Series) -> None:
+        floats = values.schema[column.name] == pl.Float64
+        _raise(found[column.name], column.to_numpy(), no_values=_NO_VALUES[floats])
+
+    with ThreadPoolExecutor(pl.thread_pool_size()) if values.height >= AT_ONCE else nullcontext() as pool:
+        for part in values.iter_slices(AT_ONCE):
+            hashes = part.select(pl.all().hash()).get_columns()
+            deque(pool.map(look, hashes) if pool else map(look, hashes), maxlen=0)
     return found
 
 
-def _hash(name: str, dtype: pl.DataType, registers: np.ndarray) -> pl.Expr:
-    """Return the list of a column's hashes that may raise a register."""
-    there = pl.col(name).drop_nulls()
-    hashes = (there.drop_nans() if dtype == pl.Float64 else there).hash()
-    floor = int(registers.min())
-    return (hashes.filter(hashes < 2 ** (64 - floor)) if floor else hashes).implode()
+def _hashes_of_nothing(*values: pl.Series) -> np.ndarray:
+    return np.concatenate([one.hash().to_numpy() for one in values])
 
 
-def _raise(registers: np.ndarray, hashes: np.ndarray) -> None:
+_NO_VALUES = {
+    True: _hashes_of_nothing(pl.Series([None, math.nan], dtype=pl.Float64)),
+    False: _hashes_of_nothing(pl.Series([None], dtype=pl.String)),
+}
+"""What Polars makes of null and NaN, by whether the column holds floats."""
+
+
+def _raise(registers: np.ndarray, hashes: np.ndarray, *, no_values: np.ndarray) -> None:
     """Raise the registers, in place: the bucket is a hash's last bits, the run of zeros its first."""
-    buckets = (hashes % BUCKETS).astype(np.intp)
-    runs = 1 + 64 - _bits(hashes)
+    floor = int(registers.min())
+    if floor:  # nothing that begins with fewer zeros could raise any
+        hashes = hashes[np.flatnonzero(hashes < np.uint64(1 << (64 - floor)))]  # twice as fast as by truth
+    for one in no_values:
+        if (same := hashes == one).any():
+            hashes = hashes[np.flatnonzero(~same)]
+    places = (((hashes & np.uint64(BUCKETS - 1)) << np.uint64(6)) + _runs(hashes)).view(np.int64)
     if len(hashes) < BUCKETS * 4:
-        np.maximum.at(registers, buckets, runs.astype(np.uint8))
+        np.maximum.at(registers, places // RANKS, (places % RANKS).astype(np.uint8))
         return
-    marks = np.zeros((BUCKETS, RANKS), dtype=bool)  # which pairs there are: NumPy sets them faster than it compares
-    marks[:, 0] = marks[buckets, runs] = True
-    np.maximum(registers, RANKS - 1 - np.argmax(marks[:, ::-1], axis=1), out=registers, casting="unsafe")
+    marks = np.zeros(BUCKETS * RANKS, dtype=bool)  # which pairs there are: NumPy sets them faster than it compares
+    marks[places] = True
+    highest = marks.reshape(BUCKETS, RANKS) * np.arange(RANKS, dtype=np.uint8)
+    np.maximum(registers, highest.max(axis=1), out=registers)
 
 
-def _bits(hashes: np.ndarray) -> np.ndarray:
-    """Return how many bits each number takes, 11 at least: from the exponent of a float that holds the first 53."""
-    return np.frexp((hashes >> np.uint64(11)).astype(np.float64))[1] + 11
+def _runs(hashes: np.ndarray) -> np.ndarray:
+    """Return one more than the zeros before each hash's first bit, at most 53: from the exponent of a float of its first bits.
+
+    All in unsigned numbers: NumPy takes thirty times as long to shift the others.
+    """
+    first = (hashes >> np.uint64(11)) | np.uint64(1)
+    return np.uint64(1076) - (first.view(np.int64).astype(np.float64).view(np.uint64) >> np.uint64(52))
 
 
 def _estimate(registers: np.ndarray) -> float:

@@ -218,7 +218,7 @@ def test_distinct_values_are_estimated_as_well_as_by_datasketches(distinct: int)
     values = np.tile(np.random.default_rng(distinct).permutation(distinct) * 0.37, 3)
     parts = [profile(pl.DataFrame({"x": part})) for part in np.array_split(values, 3)]
     whole = profile(pl.DataFrame({"x": values})).columns["x"]
-    theirs = hll_sketch(10)
+    theirs = hll_sketch(9)
     for value in values[:distinct]:
         theirs.update(float(value))
     assert merge(parts).columns["x"].registers.tolist() == whole.registers.tolist(), "merging loses nothing"
@@ -248,3 +248,12 @@ def test_a_lazy_frame_is_read_once_for_its_columns_alone() -> None:
     assert reads == []
     profile(lazy)
     assert reads == [2]
+
+
+@pytest.mark.parametrize("span", [200, 2**20])
+def test_long_columns_of_whole_numbers_are_sketched_as_short_ones(span: int) -> None:
+    values = pl.Series("x", np.random.default_rng(3).integers(-50, span, 2**17 + 9)).cast(pl.Int32)
+    frame = values.set(values == 7, None).to_frame()
+    parts = merge([profile(part) for part in frame.iter_slices(20_000)]).columns["x"]
+    assert profile(frame).columns["x"].registers.tolist() == parts.registers.tolist()
+    assert parts.distinct == pytest.approx(frame["x"].drop_nulls().n_unique(), rel=0.1)
