@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from ml_assets import keys
 from ml_assets.monitoring.story import Event, Story, moment
 from ml_assets.tasks import drawing
 
@@ -171,13 +172,16 @@ def _labels(told: Story, span: tuple[datetime, datetime]) -> bytes | None:
     if frame.is_empty():
         return None
     canvas, axes = _panel(told, span, "Predictions by outcome", 1.2)
-    days: Any = [moment(day) for day in frame["day"]]
+    every = pl.DataFrame({"day": keys.days(frame["day"][0], frame["day"][-1])})
+    frame = every.join(frame, on="day", how="left")  # a day without predictions is a gap
+    edges: Any = [*(moment(day) for day in frame["day"]), moment(frame["day"][-1]) + DAY]
     below = np.zeros(frame.height)
     for name, color in LABELS.items():
-        count = _floats(frame, name)
-        if np.nansum(count):
-            axes.bar(days, count, 1.0, bottom=below, color=color, align="edge", label=name)
-            below = below + np.nan_to_num(count)
+        above = below + np.nan_to_num(_floats(frame, name))
+        if (above > below).any():
+            low, high = (np.append(heights, heights[-1]) for heights in (below, above))
+            axes.fill_between(edges, low, high, step="post", color=color, linewidth=0, label=name)
+        below = above
     axes.set_ylim(0, max(below.max(initial=0.0) * 1.35, 1))
     drawing.legend(axes, "upper left", ncols=4)
     return drawing.png(canvas)

@@ -168,7 +168,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(steps, st.sampled_from([DAY, QUIET]))
 def test_never_twice_inside_quiet_and_everything_new_is_sent(
     tmp_path_factory: pytest.TempPathFactory, story: Sequence[tuple[timedelta, dict[str, str]]], quiet: timedelta
@@ -196,7 +196,7 @@ def test_never_twice_inside_quiet_and_everything_new_is_sent(
     assert {one.alert.key: one.alert for one in standing(store)} == last
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(["fine", "deadly", "doomed", "broken"]), max_size=6))
 def test_whatever_dies_the_alert_comes_and_at_most_once_more_for_each_death(
     tmp_path_factory: pytest.TempPathFactory, fates: list[str]
