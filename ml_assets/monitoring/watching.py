@@ -83,7 +83,7 @@ def report_drift(
     *,
     policy: DriftPolicy,
     window_days: int,
-    reports: Path,
+    reports: Path | None,
     now: datetime,
     reference: ReferenceKind = "training",
     earlier: int = 4,
@@ -92,7 +92,8 @@ def report_drift(
 
     A window is judged from the stored profiles of its days against `reference`, see `Watched`; the windows before are its
     history. Labels are judged once they are in, and the window then again. Stored as `<problem>/drift_report`, partitioned by
-    the window's first day: one row per column. `reports` gets Evidently's page for each.
+    the window's first day: one row per column. The folder `reports` gets Evidently's page for each; with None no rows are read,
+    there are no pages, and no classifier looks for what no column shows by itself.
     """
     watched = Watched(lake, problem, champion, reference, window_days, earlier)
     found = windows(watched.predictions.days, anchor=champion.live_from.date(), length=window_days)
@@ -200,9 +201,11 @@ def _known_labels(observed: pl.DataFrame, now: datetime) -> pl.DataFrame | None:
 
 
 def _judged(
-    watched: Watched, window: Window, labels: pl.DataFrame | None, policy: DriftPolicy, reports: Path
+    watched: Watched, window: Window, labels: pl.DataFrame | None, policy: DriftPolicy, reports: Path | None
 ) -> WindowDrift:
     report = judge_window(watched, window, policy, labels)
+    if reports is None:
+        return WindowDrift(window, report, "", Domain(None, None, None, 0, reason="nobody looked"))
     sides = _Rows.of(watched, window)
     features = watched.champion.bundle.features
     domain = domain_classifier(sides.reference, sides.current, features=features)
