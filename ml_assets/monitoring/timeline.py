@@ -56,8 +56,8 @@ def _numbers(told: Story, metric: str) -> Iterator[tuple[str, str, str]]:
     )
     judged = told.windows["window_verdict"].to_list()
     yield (
-        "windows with drift",
-        f"{judged.count('drift')} of {len(judged)}",
+        "drift",
+        f"{judged.count('drift')} of {len(judged)} windows",
         f"{judged.count('undecided')} could not be judged",
     )
     yield _realised(told.performance, metric)

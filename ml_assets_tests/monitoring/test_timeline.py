@@ -139,7 +139,7 @@ def test_the_page_tells_the_whole_story(year: Lake, tmp_path: Path) -> None:
     text = path.read_text()
     assert re.findall(r'alt="([^"]+)"', text) == ["What happened", "Performance: roc_auc", "Drift", "Value", "Outcomes"]
     for told in (
-        "2 of 16",
+        "2 of 16 windows",
         "version 2 took office in place of 1",
         "drift, but retrained is no better",
         "2013-06-05 to 2013-06-11: temp: unit change",
