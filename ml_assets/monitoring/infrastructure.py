@@ -109,9 +109,9 @@ def no_regression(found: Sequence[AssetRuns]) -> tuple[bool, str]:
     if worse:
         return False, "; ".join(f"{one.asset}: {one.reason}" for one in worse)
     if not judged:
-        return False, f"nothing to compare yet: none of {len(found)} assets has enough runs of like size"
+        return False, f"nothing to compare yet: none of {_counted(len(found), 'asset')} has enough runs of like size"
     left = len(found) - len(judged)
-    return True, f"{len(judged)} assets as before" + (f", {left} not judged" if left else "")
+    return True, f"{_counted(len(judged), 'asset')} as before" + (f", {left} not judged" if left else "")
 
 
 def to_frame(found: Sequence[AssetRuns]) -> pl.DataFrame:
@@ -261,7 +261,7 @@ def _worth(step: Mapping[str, Any]) -> str:
     made = _partitions(step)
     if not made:
         return "nothing was made"
-    partitions = f"{made:,} partition{'' if made == 1 else 's'}"
+    partitions = _counted(made, "partition")
     return partitions if step["rows"] is None else f"{_rows(step):,.0f} rows in {partitions}"
 
 
@@ -289,3 +289,7 @@ def _cells(one: AssetRuns) -> list[str]:
 
 def _told(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -63,7 +63,7 @@ def test_three_times_the_time_is_named_with_its_numbers() -> None:
 def test_as_long_as_before_is_no_regression() -> None:
     found = judged(history(10.6))
     assert (found.verdict, found.runs, found.last_seconds) == ("as before", 11, 10.6)
-    assert no_regression([found]) == (True, "1 assets as before")
+    assert no_regression([found]) == (True, "1 asset as before")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_verdict_does_not_depend_on_the_size(before: list[float], last: float,
 def test_a_first_run_is_not_judged_and_says_so() -> None:
     found = judged([step(0, 100.0)])
     assert (found.verdict, found.reason) == ("not judged", "the first run")
-    assert no_regression([found]) == (False, "nothing to compare yet: none of 1 assets has enough runs of like size")
+    assert no_regression([found]) == (False, "nothing to compare yet: none of 1 asset has enough runs of like size")
 
 
 def test_nothing_at_all_is_no_pass() -> None:
