@@ -36,17 +36,28 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository that ships, applied, over a filled lake."""
-    repo = copied(tmp_path_factory.mktemp("commands"))
-    (repo.parent / "data" / "replay_clock").write_text(NOW.isoformat())
-    lake, rng = Lake(str(repo.parent / "data" / "lake")), random.Random(0)
-    for view in applied_repo(repo).views.values():
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone of the repository that ships."""
+    return copied(tmp_path_factory.mktemp("commands"))
+
+
+@pytest.fixture(scope="module")
+def planned(clone: Path) -> str:
+    """What Feast says that it will do in the clone."""
+    return feast(clone, "plan")
+
+
+@pytest.fixture(scope="module")
+def repo(clone: Path, planned: str) -> Path:
+    """The clone, applied, over a filled lake."""
+    (clone.parent / "data" / "replay_clock").write_text(NOW.isoformat())
+    feast(clone, "apply")
+    lake, rng = Lake(str(clone.parent / "data" / "lake")), random.Random(0)
+    for view in applied_repo(clone).views.values():
         rows = rows_of(list(view.keys), list(view.features), rng)
         rows = pl.concat([rows, rows.head(30).with_columns(event_timestamp=NOW - timedelta(hours=1))])
         lake.write(f"features/{view.name}", rows.unique([*view.keys, "event_timestamp"]), written_at=START)
-    feast(repo, "apply")
-    return repo
+    return clone
 
 
 def feast(repo: Path, *command: str) -> str:
@@ -92,6 +103,11 @@ def asked(url: str, body: dict[str, Any] | None = None) -> bytes | None:
         return error.read()
     except (urllib.error.URLError, ConnectionError):
         return None
+
+
+def test_plan_tells_what_a_fresh_clone_gets(planned: str) -> None:
+    assert "Created feature service flight_delay_v2" in planned
+    assert "Created on demand feature view departure_context" in planned
 
 
 def test_plan_apply_and_the_two_ways_to_materialize(repo: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -195,19 +194,3 @@ def test_unknown_services_and_places_are_refused_by_name(applied: Path, tmp_path
     shutil.copy(applied / "feature_store.yaml", tmp_path)
     with pytest.raises(FeatureError, match=r"has not been applied; call `retrieval.apply` or run `feast apply` there"):
         historical_features(tmp_path, SERVICE, observed(1))
-
-
-@pytest.mark.slow
-def test_feasts_own_command_applies_a_fresh_clone_and_then_finds_nothing_to_do(repo: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-
-    def feast(command: str) -> str:
-        run = [sys.executable, "-c", "from feast.cli.cli import cli; cli()", command]
-        return subprocess.run(run, cwd=repo, env=environment, check=True, capture_output=True, text=True).stdout
-
-    planned = feast("plan")
-    assert "Created feature service flight_delay_v2" in planned
-    assert "Created on demand feature view departure_context" in planned
-    feast("apply")
-    assert "No changes to registry" in feast("plan")
-    assert len(view_schemas(repo, service=SERVICE)) == 7
