@@ -19,7 +19,7 @@ NOTES = """The file is as the lake writes them (zstd, level 1): 8 numbers, 4 who
 columns have nulls. Ours scans it and makes a profile with counts in the bins of a reference of 10,000 rows, moments, lowest,
 highest, categories and a sketch of distinct values; theirs is `pl.read_parquet`, all columns decoded, nothing computed. `cpu` is
 the processor time of all threads. Equal means: rows, nulls, lowest, highest, counts in bins and of categories as NumPy and
-Polars count them in what theirs read, means and deviations to nine digits, distinct values within 10 %."""
+Polars count them in what theirs read, means and deviations to nine digits, distinct values within 20 %."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def same_numbers(found: Profile, frame: pl.DataFrame, cuts: Cuts) -> Comparison:
 
 def _same(found: Profile, column: pl.Series, cuts: Cuts) -> bool:
     one, values = found.columns[column.name], column.drop_nulls()
-    if one.nulls != column.null_count() or abs(one.distinct / values.n_unique() - 1) > 0.1 or one.counts is None:
+    if one.nulls != column.null_count() or abs(one.distinct / values.n_unique() - 1) > 0.2 or one.counts is None:
         return False
     if one.kind == "categorical":
         expected = [int((values == name).sum()) for name in cuts[column.name].categories]

@@ -100,8 +100,8 @@ class Newest:
         known = f"; as before in {', '.join(now)}" if now else ""
         return Judged(True, f"no NaN and no infinity{' but those known' if now else ''}{known}")
 
-    def fresh(self, now: datetime, within: timedelta) -> Judged:
-        """Tell whether the end (UTC) of the newest day with rows is at most `within` ago."""
+    def fresh(self, now: datetime, within: timedelta, *, last: str = "") -> Judged:
+        """Tell whether the end (UTC) of the newest day with rows is at most `within` ago; after the declared `last` none comes."""
         filled = [day for day in self.dated if self.days[day].rows]
         if not filled:
             return Judged(False, "there is no day with rows yet", True)

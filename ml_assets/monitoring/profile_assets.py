@@ -32,7 +32,8 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Watched:
-    """A table whose profiles are kept. `dated`: it has days; `fresh`: its newest day is at most this old, None: it may be any age.
+    """A table whose profiles are kept. `days`: its first and last day, as declared, None: it has none. `fresh`: its newest day is
+    at most this old, None: it may be any age.
 
     `may_be_empty`: that nothing came is no fault. `ignored`: columns that change by design.
     """
@@ -40,7 +41,7 @@ class Watched:
     table: str
     owners: Sequence[str]
     clock: Literal["replay", "system"]
-    dated: bool
+    days: str | None
     fresh: timedelta | None = None
     may_be_empty: bool = False
     ignored: Sequence[str] = ()
@@ -48,29 +49,37 @@ class Watched:
     @property
     def checks(self) -> list[str]:
         """Return the names of the checks that apply: without days nothing is compared, and nothing is stale."""
-        names = {FINITE: True, AS_BEFORE: self.dated, FRESH: self.dated and self.fresh is not None}
+        names = {FINITE: True, AS_BEFORE: bool(self.days), FRESH: bool(self.days) and self.fresh is not None}
         return [name for name, applies in names.items() if applies]
+
+    @property
+    def last(self) -> str:
+        """Return the last declared day; empty when there is none."""
+        return (self.days or "").partition("/")[2]
 
 
 def source_profiles(source: "Source") -> dg.AssetsDefinition:
     """Return `profiles/raw/<source>`."""
     fresh = timedelta(hours=source.fresh_within_hours)
-    return profile_asset(Watched(keys.raw(source.name), source.owners, source.clock, source.days is not None, fresh))
+    return profile_asset(Watched(keys.raw(source.name), source.owners, source.clock, source.days, fresh))
 
 
 def view_profiles(component: "FeatureViews", view: "View") -> dg.AssetsDefinition:
-    """Return `profiles/features/<view>`."""
-    hours = view.fresh_within_hours
-    fresh = None if hours is None else timedelta(hours=hours)
-    table = keys.feature_view(view.name)
-    return profile_asset(Watched(table, component.owners, component.clock, view.partitioned, fresh))
+    """Return `profiles/features/<view>`. How fresh it is, the view's own check says."""
+    days = component.days if view.partitioned else None
+    return profile_asset(Watched(keys.feature_view(view.name), component.owners, component.clock, days))
 
 
 def prediction_profiles(problem: "MlProblem") -> list[dg.AssetsDefinition]:
     """Return `profiles/<problem>/predictions` and `profiles/<problem>/served_predictions`."""
-    dated, sparse = problem.days is not None, not problem.observations.every_day
+    sparse = not problem.observations.every_day
     scored, served = (keys.problem(problem.name, part) for part in ("predictions", "served_predictions"))
-    common: dict[str, Any] = {"owners": problem.owners, "clock": problem.clock, "ignored": BOOKKEEPING, "dated": dated}
+    common: dict[str, Any] = {
+        "owners": problem.owners,
+        "clock": problem.clock,
+        "ignored": BOOKKEEPING,
+        "days": problem.days,
+    }
     fresh = None if sparse else SCORED_WITHIN
     return [
         profile_asset(Watched(scored, fresh=fresh, may_be_empty=sparse, **common)),
@@ -132,7 +141,11 @@ def _judged(found: Any, watched: Watched, now: datetime) -> list[dg.AssetCheckRe
     if watched.may_be_empty and not any(one.rows for one in found.window):
         description = "not applicable: there are no rows, which is no fault of this table"
         return [_result(watched, name, True, description, undecided=False) for name in watched.checks]
-    judge = {FINITE: found.finite, AS_BEFORE: found.as_before, FRESH: lambda: found.fresh(now, watched.fresh)}
+    judge = {
+        FINITE: found.finite,
+        AS_BEFORE: found.as_before,
+        FRESH: lambda: found.fresh(now, watched.fresh, last=watched.last),
+    }
     return [_result(watched, name, *judge[name]()) for name in watched.checks]
 
 

@@ -25,7 +25,7 @@ from ml_assets.resources.places import ClockResource, LakeResource
 from ml_assets_tests.monitoring.test_changes import DAYS, FIRST, a_day
 
 NOW = datetime(2013, 2, 5, 9, tzinfo=UTC)
-DAY = timedelta(days=1)
+DAY, OPEN = timedelta(days=1), "2013-01-01/"
 
 
 def fill(lake: Lake, table: str, *, count: int = DAYS, spoilt: bool = False) -> None:
@@ -47,13 +47,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     fill(lake, "raw/spoilt", spoilt=True)
     fill(lake, "raw/young", count=7)
     fill(lake, "raw/stale", count=DAYS - 3)
+    fill(lake, "raw/ended", count=DAYS - 3)
     lake.write("raw/planes", a_day(1), written_at=NOW)
     lake.write("raw/odd", a_day(1).with_columns(gust=pl.lit(float("inf"))), written_at=NOW)
     common: dict[str, Any] = {"owners": ["team:x"], "clock": "replay"}
     names = ("raw/clean", "raw/spoilt", "raw/young", "raw/stale", "raw/never")
-    watched = [Watched(name, dated=True, fresh=DAY, **common) for name in names]
-    watched += [Watched(name, dated=False, **common) for name in ("raw/planes", "raw/odd")]
-    watched.append(Watched("p/served_predictions", dated=True, may_be_empty=True, **common))
+    watched = [Watched(name, days=OPEN, fresh=DAY, **common) for name in names]
+    watched += [Watched(name, days=None, **common) for name in ("raw/planes", "raw/odd")]
+    watched.append(Watched("raw/ended", days="2013-01-01/2013-02-01", fresh=DAY, **common))
+    watched.append(Watched("p/served_predictions", days=OPEN, may_be_empty=True, **common))
     run = dg.materialize(
         [profile_asset(one) for one in watched],
         resources={"lake": LakeResource(url=lake.url), "clock": ClockResource(replay_file=str(clock))},
@@ -73,6 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ("raw/spoilt", FINITE, False, "gust: 1,400 NaN, 0 infinite, where there were none"),
         ("raw/clean", FRESH, True, "the newest day, 2013-02-04, ended 9 hours ago; 24 are allowed"),
         ("raw/stale", FRESH, False, "the newest day, 2013-02-01, ended 81 hours ago; 24 are allowed"),
+        ("raw/ended", FRESH, True, "2013-02-01, the last declared day, is there"),
         ("raw/planes", FINITE, True, "no NaN and no infinity"),
         ("raw/odd", FINITE, False, "gust: 0 NaN, 200 infinite"),
         ("p/served_predictions", AS_BEFORE, True, "not applicable"),
