@@ -12,6 +12,8 @@ import pytest
 
 from ml_assets.monitoring.infrastructure_assets import REPORT, RUNS, SAMPLES, infrastructure_asset
 from ml_assets.resources.places import ClockResource, LakeResource
+from ml_assets_tests.deployment.api_samples import ROW
+from ml_assets_tests.monitoring.test_serving_health import Server
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -95,6 +97,23 @@ def test_a_server_that_is_down_is_a_sentence(deployment: Deployment, monkeypatch
     assert not checks["serving_healthy"].passed and told["servers"] == 2
     assert "http://127.0.0.1:9/metrics: does not answer" in reason and "no.address: is no address" in reason
     assert deployment.lake.open().read(SAMPLES).height == 0
+
+
+def test_a_server_that_does_well_is_sampled_at_each_report(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    server.start()
+    monkeypatch.setenv("ML_ASSETS_SERVING_METRICS", server.address)
+    monkeypatch.setenv("ML_ASSETS_SERVING_KEY", "a key")
+    deployment.report()
+    server.ask([ROW, ROW], 3)
+    checks, told = deployment.report()
+    server.stop()
+    said = str(checks["serving_healthy"].description)
+    assert checks["serving_healthy"].passed and said.startswith(f"{server.address}: up, 3 requests")
+    assert server.address in str(told["serving"]) and "a key" not in str(told)
+    assert deployment.lake.open().read(SAMPLES)["at"].n_unique() == 2
 
 
 @pytest.mark.parametrize("limit", ["fast", "0", "-1", "inf", "nan"])
