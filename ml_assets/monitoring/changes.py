@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -105,13 +105,12 @@ class Newest:
         filled = [day for day in self.dated if self.days[day].rows]
         if not filled:
             return Judged(False, "there is no day with rows yet", True)
-        age = (
-            now - datetime.combine(date.fromisoformat(filled[-1]), datetime.min.time(), now.tzinfo) - timedelta(days=1)
-        )
-        hours, limit = max(age, timedelta(0)) / timedelta(hours=1), within / timedelta(hours=1)
-        return Judged(
-            age <= within, f"the newest day, {filled[-1]}, ended {hours:.3g} hours ago; {limit:g} are allowed"
-        )
+        if last and filled[-1] >= last:
+            return Judged(True, f"{last}, the last declared day, is there")
+        ended = datetime.combine(date.fromisoformat(filled[-1]), time(), now.tzinfo) + timedelta(days=1)
+        hours, limit = max(now - ended, timedelta(0)) / timedelta(hours=1), within / timedelta(hours=1)
+        told = f"the newest day, {filled[-1]}, ended {hours:.3g} hours ago; {limit:g} are allowed"
+        return Judged(now - ended <= within, told)
 
 
 def changes(before: Sequence[Profile], now: Sequence[Profile]) -> list[Change]:
