@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 RAW, CLEAN, FEATURES = "raw", "clean", "features"
+PROFILES_FOLDER = "_profiles"  # beside the lake's tables: it is no table itself
 
 # Groups in the web UI: the stages of the lifecycle, in order.
 COLLECTION = "collection"

@@ -18,11 +18,11 @@ from typing import Any
 
 import polars as pl
 
+from ml_assets.keys import PROFILES_FOLDER as FOLDER
 from ml_assets.lake import Lake, PreconditionFailed
 from ml_assets.lake.manifest import WHOLE
 from ml_assets.monitoring.profiles import Cuts, Profile, cuts_id, profile
 
-FOLDER = "_profiles"
 FORMAT = 1
 MOMENT = "event_timestamp"
 PROFILERS = 4  # partitions at once: reading waits for the network

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from ml_assets.keys import PROFILES_FOLDER as PROFILES
 from ml_assets.lake import Lake, Manifest, PreconditionFailed, StoredObject
 from ml_assets.lake.lake import MANIFEST, WHOLE
 from ml_assets.lake.snapshots import FOLDER as SNAPSHOTS
-from ml_assets.monitoring.profile_store import FOLDER as PROFILES
 
 GRACE = timedelta(days=7)
 """So old must be what is removed: a writer between data and manifest, or a reader of an old manifest, loses nothing."""

@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ml_assets.keys import PROFILES_FOLDER as FOLDER
 from ml_assets.lake import Lake, PreconditionFailed, RedPartitionError
 from ml_assets.monitoring import profile_store
-from ml_assets.monitoring.profile_store import FOLDER, profiles_of
+from ml_assets.monitoring.profile_store import profiles_of
 from ml_assets.monitoring.profiles import Cut, merge
 from ml_assets.versions.garbage import UNUSED, Need, find, remove
 
