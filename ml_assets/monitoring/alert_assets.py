@@ -7,7 +7,7 @@ sent is remembered (see `alerts`), so that it does not matter who looks first, o
 import base64
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -187,18 +187,12 @@ def ui() -> str:
 
 
 def _by_problem(
-    specs: Sequence[dg.AssetCheckSpec], problems: Iterable[str]
+    specs: Sequence[dg.AssetCheckSpec], problems: Set[str]
 ) -> Iterator[tuple[str, list[dg.AssetCheckSpec]]]:
-    known = set(problems)
-    for name in sorted({*known, PLATFORM}):
-        yield (
-            name,
-            [
-                spec
-                for spec in specs
-                if (spec.asset_key.path[0] if spec.asset_key.path[0] in known else PLATFORM) == name
-            ],
-        )
+    """Yield the checks of each problem, whose assets are `<problem>/…` or `profiles/<problem>/…`, and the platform's."""
+    owners = [next((part for part in spec.asset_key.path if part in problems), PLATFORM) for spec in specs]
+    for name in sorted({*problems, PLATFORM}):
+        yield name, [spec for spec, owner in zip(specs, owners, strict=True) if owner == name]
 
 
 def _of_check(

@@ -54,8 +54,16 @@ def raw() -> dg.MaterializeResult:
     )
 
 
+@dg.asset(key=["profiles", "late"], check_specs=[dg.AssetCheckSpec("fresh", asset=["profiles", "late"])])
+def profiles() -> dg.MaterializeResult:
+    """Profiles of a table of the problem, whose name does not begin with the problem's."""
+    return dg.MaterializeResult(
+        check_results=[dg.AssetCheckResult(check_name="fresh", passed=False, severity=WARN, description="too old")]
+    )
+
+
 PROBLEM = cast(Any, SimpleNamespace(name="late", owners=(), clock="replay"))
-ALERTS = alerts_asset(PROBLEM, [report], after=[report])
+ALERTS = alerts_asset(PROBLEM, [report, profiles], after=[report])
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +155,7 @@ def test_a_run_that_failed_is_an_alert_until_its_job_succeeds(
 def test_the_sensor_sees_problems_sources_and_runs_and_sends_what_the_asset_did_not(
     instance: dg.DagsterInstance, places: dict[str, Any], store: Store
 ) -> None:
-    defs = dg.Definitions(assets=[report, raw, ALERTS], sensors=[alerts_sensor()], resources=places)
+    defs = dg.Definitions(assets=[report, profiles, raw, ALERTS], sensors=[alerts_sensor()], resources=places)
     repository = defs.get_repository_def()
 
     def tick() -> str:
@@ -156,14 +164,15 @@ def test_the_sensor_sees_problems_sources_and_runs_and_sends_what_the_asset_did_
 
     assert tick() == "0 checks and runs failed; 0 alerts sent"
     run(instance, places, raw)
-    run(instance, places, report, ALERTS)  # of the report the asset has told
-    assert tick() == "2 checks and runs failed; 1 alerts sent"
+    run(instance, places, report, profiles, ALERTS)  # of these the asset has told
+    assert len(sent(store, "late")) == 2
+    assert tick() == "3 checks and runs failed; 1 alerts sent"
     STATE["fails"] = True
     run(instance, places, report)
     assert (
-        tick() == "2 checks and runs failed; 1 alerts sent"
+        tick() == "3 checks and runs failed; 1 alerts sent"
     )  # the check came to no result: the run that failed stands for it
-    assert tick() == "2 checks and runs failed; 0 alerts sent"
+    assert tick() == "3 checks and runs failed; 0 alerts sent"
     subjects = {(one.alert.problem, one.alert.kind): one.alert.severity for one in standing(store)}
     assert subjects == {("late", "check"): "warning", ("platform", "check"): "error", ("platform", "run"): "error"}
 
