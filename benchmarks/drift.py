@@ -32,10 +32,11 @@ WINDOWS, SMALL_WINDOWS, LENGTH, DAY_ROWS, FEATURES = 90, 3, 7, 200, 40
 REPORT_SECONDS = 10.0
 PROBLEM, START = "bench", datetime(2013, 1, 1, tzinfo=UTC)
 NOTES = """16 numbers and 4 texts, of which three columns drifted. Each arm is a process of its own. Evidently's data drift preset has its
-data sets of pandas frames in memory, and ours its Polars frames; imports and loading are not measured. `cpu` is the processor
-time of all threads, `added_mb` the highest resident memory above that of the loaded data. Equal means: the same normalized
-Wasserstein distance of each number and Jensen-Shannon distance of each text as Evidently's, and the planted columns and no
-others called drifted by both."""
+data sets of pandas frames in memory, and ours its Polars frames; both have judged 1,000 rows before, so that imports are not
+measured. `cpu` is the processor time of all threads, `added_mb` the highest resident memory above that of the loaded data. Of
+more than 50,000 rows ours sorts every n-th, for deciles and distances. Equal means: the normalized Wasserstein distance of each
+number within 2 % or 0.004 deviations of Evidently's, the Jensen-Shannon distance of each text as exactly, and the planted columns
+and no others called drifted by both."""
 STORED = """The same rows, reduced to profiles beforehand; measured is reading both profiles from disk and the verdict, the mean of 20
 times. The Wasserstein distance comes from eleven bins and the moments: equal means within 15 % or 0.03 deviations."""
 REPORT = """A lake with a profile of each of 630 days; 90 windows of 7 days, each of 40 features and the score, are judged with
@@ -47,7 +48,7 @@ same index for each window and feature."""
 def frames(options: Options) -> Iterator[Bench]:
     """Yield the bench of a verdict from rows."""
     yield _against_evidently(
-        options, "drift", "frames", "from rows", FRAMES_RATIO, NOTES, [Limit("added_mb", MEMORY_RATIO)], 1e-6
+        options, "drift", "frames", "from rows", FRAMES_RATIO, NOTES, [Limit("added_mb", MEMORY_RATIO)], 0.02
     )
 
 
