@@ -95,6 +95,15 @@ def test_jobs_cover_the_graph_without_overlap(loaded: dg.Definitions) -> None:
     assert sum(map(len, parts)) == len(everything)
 
 
+def test_every_source_view_and_prediction_has_profiles_that_are_made_after_it(loaded: dg.Definitions) -> None:
+    graph = loaded.resolve_asset_graph()
+    profiled = {key.to_user_string() for key in graph.get_all_asset_keys() if key.path[0] in ("raw", "features")}
+    profiled |= {f"{problem}/{part}" for problem in PROBLEMS for part in ("predictions", "served_predictions")}
+    found = {key for key in graph.get_all_asset_keys() if key.path[0] == "profiles"}
+    assert {"/".join(key.path[1:]) for key in found} == profiled
+    assert all(graph.get(key).parent_keys == {dg.AssetKey(key.path[1:])} for key in found)
+
+
 def test_tables_that_guard_correctness_block(loaded: dg.Definitions) -> None:
     graph = loaded.resolve_asset_graph()
     blocking = {key.asset_key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
