@@ -201,7 +201,8 @@ class Chances:
         from ml_assets.development.calibration import calibrate
 
         some = evenly(len(y))
-        return cls(tuple(link.apply for link in calibrate(task, y[some], score[some], seed=seed).links))
+        with limited(1):
+            return cls(tuple(link.apply for link in calibrate(task, y[some], score[some], seed=seed).links))
 
     def of(self, frame: pl.DataFrame, score: np.ndarray) -> Sampler:
         """Return what draws 0 or 1, or the code of a class, for each row."""
