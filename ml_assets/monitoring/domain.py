@@ -19,14 +19,14 @@ FOLDS = 3
 MOST_CATEGORIES = 250
 """Categories of a column that the trees tell apart, the commonest; the others are one."""
 NAMED = 5
-NORMAL_95 = 1.96
+NORMAL_99 = 2.576
 
 
 @dataclass(frozen=True)
 class Domain:
     """How well a classifier tells rows of the window from rows of the reference, out of fold.
 
-    auc: area under its ROC curve, 0.5 for not at all; low and high: 95 % interval. All None when nothing could be told, and
+    auc: area under its ROC curve, 0.5 for not at all; low and high: 99 % interval. All None when nothing could be told, and
     `reason` says why. features: those that it needs, with the area lost when they are shuffled, the largest first.
     """
 
@@ -71,7 +71,7 @@ def domain_classifier(
     """Learn to tell `current` from `reference` by the features that both have, on a seeded sample of at most `most_rows` each.
 
     Gradient-boosted trees, scored on the folds that they did not see. The interval is of the mean of the folds' areas, by
-    DeLong et al. (Biometrics 44, 1988). The data sets differ where it lies above 0.5: Lopez-Paz & Oquab, Revisiting
+    DeLong et al. (Biometrics 44, 1988), wide because folds share rows that they learn from. The data sets differ where it lies above 0.5: Lopez-Paz & Oquab, Revisiting
     Classifier Two-Sample Tests, ICLR 2017.
     """
     sides = [bounded_sample(side, rows=most_rows, seed=seed) for side in (reference, current)]
@@ -85,7 +85,7 @@ def domain_classifier(
     y = np.repeat([0, 1], [side.height for side in sides])
     folds = list(_folds(x, y, seed))
     auc, error = _area(folds)
-    low, high = max(auc - NORMAL_95 * error, 0.0), min(auc + NORMAL_95 * error, 1.0)
+    low, high = max(auc - NORMAL_99 * error, 0.0), min(auc + NORMAL_99 * error, 1.0)
     return Domain(auc, low, high, rows, _needed(folds, names, auc, seed) if low > 0.5 else ())
 
 
