@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from http.client import HTTPException
 from typing import Any, Literal, Protocol, get_args
+from uuid import uuid4
 
 from ml_assets.lake import PreconditionFailed, Store
 
@@ -107,13 +108,15 @@ class Channel(Protocol):
 class Standing:
     """How a subject stands: the alert that was last sent for it, the channels that it has not reached, and when that was last tried.
 
-    `times` counts how often it was told since it was new or got worse.
+    `times` counts how often it was told since it was new or got worse. `sender` is of the claim: to a bucket two equal claims
+    would be one.
     """
 
     alert: Alert
     missing: tuple[str, ...]
     tried: datetime
     times: int = 1
+    sender: str = ""
 
     @property
     def open(self) -> bool:
@@ -122,17 +125,15 @@ class Standing:
 
     def to_json(self) -> bytes:
         """Return it as JSON text."""
-        alert = self.alert.to_dict() | {"plot": None}
-        told = {"alert": alert, "missing": self.missing, "tried": self.tried.isoformat(), "times": self.times}
+        told = asdict(self) | {"alert": self.alert.to_dict() | {"plot": None}, "tried": self.tried.isoformat()}
         return json.dumps(told, sort_keys=True, indent=1, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Standing:
         """Read what `to_json` wrote."""
         raw = json.loads(data)
-        return cls(
-            Alert.from_dict(raw["alert"]), tuple(raw["missing"]), datetime.fromisoformat(raw["tried"]), raw["times"]
-        )
+        alert, tried = Alert.from_dict(raw["alert"]), datetime.fromisoformat(raw["tried"])
+        return cls(**raw | {"alert": alert, "tried": tried, "missing": tuple(raw["missing"])})
 
 
 def notify(
@@ -190,6 +191,7 @@ class _Sender:
     now: datetime
     quiet: timedelta
     failed: set[str] = field(default_factory=set)
+    name: str = field(default_factory=lambda: uuid4().hex)
 
     def send(self, alert: Alert) -> bool:
         """Claim the subject, send to the channels that have not got it, and confirm; tell whether one was reached."""
@@ -212,6 +214,7 @@ class _Sender:
                 claim = self._due(before, alert, tuple(one.name for one in wanted))
                 if claim is None:
                     return None
+                claim = replace(claim, sender=self.name)
                 return claim, _replace(self.store, name, claim, found.generation if found else None)
             except PreconditionFailed:
                 continue  # somebody else was first: look again
