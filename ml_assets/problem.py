@@ -369,8 +369,8 @@ class MlProblem(dg.Component, dg.Model, dg.Resolvable):
     ```
 
     Gives the assets `<name>/observations`, `training_set`, `candidates/*`, `challenger`, `evaluation_report`, `bundle`, `champion`,
-    `model_card`, `predictions`, `drift_report`, `performance_report`, `kpi_report`, `served_requests`, with their checks, and the
-    schedules that keep them current.
+    `model_card`, `predictions`, `drift_report`, `performance_report`, `kpi_report`, `served_requests`, `retrain_decision`,
+    `staleness_curve`, with their checks, and the schedules and the sensor that keep them current.
     """
 
     name: str = Field(description="in lower case; the assets are <name>/…")

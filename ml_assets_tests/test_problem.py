@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -274,3 +274,21 @@ def test_a_mistake_is_named_with_its_line() -> None:
     line = next(number for number, content in enumerate(text.splitlines(), 1) if content == "split:")
     with pytest.raises(Exception, match=f":{line} - split"):
         MlProblem.resolve_from_yaml(text)
+
+
+def test_when_to_retrain_is_declared_with_defaults() -> None:
+    retrain = problem(retrain={"cooldown": "2w", "least_gain": 0.01}).retrain
+    assert (retrain.plain().cooldown, retrain.plain().least_gain) == (timedelta(days=14), 0.01)
+    assert problem().retrain.when_needed and problem().retrain.plain().cooldown == timedelta(days=7)
+
+
+@pytest.mark.parametrize("wrong", [{"cooldown": "soon"}, {"window_days": 0}, {"least_gain": -1}, {"weeks": 0}], ids=str)
+def test_what_cannot_be_meant_by_retraining_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        problem(retrain=wrong)
+
+
+def test_who_wants_no_retraining_by_itself_has_no_sensor() -> None:
+    for needed in (True, False):
+        made = problem(retrain={"when_needed": needed}).build_defs(cast(Any, None))
+        assert [one.name for one in made.sensors or ()] == (["flight_delay_retrain_when_needed"] if needed else [])

@@ -26,6 +26,7 @@ FOLDER = "_retraining"
 MOST_TRIES = 20
 DRIFT, LOSS, ESTIMATED_LOSS, SCHEDULE = "drift", "realised loss", "estimated loss", "schedule"
 NAMED = 5  # features that a reason names
+SHIFT = "shift"  # the sign of plain drift, which needs no name of its own
 Outcome = Literal["retrain", "kept", "waiting", "undecided", "quiet"]
 """Retrain; keep the champion, as the backtest says; wait for a cooldown or a run; no backtest was possible; nothing asked."""
 
@@ -281,7 +282,9 @@ def _drift(lake: Lake, problem: str, version: str) -> tuple[str, list[Trigger], 
     judged = manifest.inputs.get("champion", version).split(" ")[0] if manifest else ""
     if latest is None or judged != version:
         return table, [], None
-    return table, drift_trigger(latest.verdict, latest.drifted, f"{latest.first} to {latest.last}"), manifest
+    signs = dict(latest.frame.select("feature", "signs").iter_rows())
+    named = [f"{name} ({signs[name]})" if signs[name] not in ("", SHIFT) else name for name in latest.drifted]
+    return table, drift_trigger(latest.verdict, named, f"{latest.first} to {latest.last}"), manifest
 
 
 def _loss(

@@ -293,10 +293,10 @@ def test_of_an_error_more_is_a_loss() -> None:
     assert loss_triggers(report.drop("mae"), MAE, expected=17.0, tolerance=3.0, weeks=2) == []
 
 
-def report(lake: Lake, champion: str, verdict: str = "drift") -> None:
+def report(lake: Lake, champion: str, verdict: str = "drift", signs: str = "shift") -> None:
     """Store a drift report on a champion."""
     columns = dict.fromkeys(("window_last", "window_reason", "html", "markdown"), "")
-    row = columns | {"window_first": "2013-11-22", "window_verdict": verdict, "feature": "temp", "signs": "shift"}
+    row = columns | {"window_first": "2013-11-22", "window_verdict": verdict, "feature": "temp", "signs": signs}
     frame = pl.DataFrame([row | {"current_rows": 500, "limit": 0.2}])
     lake.write("p/drift_report", frame, partition="2013-11-22", written_at=NOW, inputs={"champion": f"{champion} abc"})
 
@@ -318,3 +318,13 @@ def test_only_reports_on_the_model_in_office_ask(tmp_path: Path) -> None:
     lake.write("p/performance_report", weeks(LOST, LOST), written_at=NOW)
     assert what() == (["drift", "realised loss"], ["p/drift_report", "p/performance_report"])
     assert what(since=NOW + DAY) == (["drift"], ["p/drift_report"]), "the report is of the model before"
+
+
+def test_what_the_change_looks_like_is_named_in_the_reason(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    limits: dict[str, Any] = {"version": "3", "since": NOW, "expected": None, "tolerance": 0.03, "weeks": 2}
+    told = []
+    for signs in ("shift", "unit change"):
+        report(lake, "3", signs=signs)
+        told += asked(lake, "p", AUC, **limits)[0]
+    assert [one.text.split(" in ")[1] for one in told] == ["1 feature (temp)", "1 feature (temp (unit change))"]
