@@ -71,8 +71,8 @@ def domain_classifier(
     """Learn to tell `current` from `reference` by the features that both have, on a seeded sample of at most `most_rows` each.
 
     Gradient-boosted trees, scored on the folds that they did not see. The interval is of the mean of the folds' areas, by
-    DeLong et al. (Biometrics 44, 1988), wide because folds share rows that they learn from. The data sets differ where it lies above 0.5: Lopez-Paz & Oquab, Revisiting
-    Classifier Two-Sample Tests, ICLR 2017.
+    DeLong et al. (Biometrics 44, 1988), and wide because folds share rows that they learn from. The data sets differ where it
+    lies above 0.5: Lopez-Paz & Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017.
     """
     sides = [bounded_sample(side, rows=most_rows, seed=seed) for side in (reference, current)]
     names = [name for name in features if all(_usable(side, name) for side in sides)]

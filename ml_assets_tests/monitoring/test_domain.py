@@ -32,10 +32,10 @@ FEATURES = BEFORE.columns
 
 
 def test_of_windows_of_one_population_about_all_intervals_contain_a_half() -> None:
-    found = [domain_classifier(rows(300, seed), rows(300, seed + 500), features=FEATURES) for seed in range(20)]
+    found = [domain_classifier(rows(300, seed), rows(300, seed + 500), features=FEATURES) for seed in range(8)]
     inside = sum(one.low is not None and one.high is not None and one.low <= 0.5 <= one.high for one in found)
     print(f"AUC intervals that contain 0.5 without drift: {inside} of {len(found)}")
-    assert inside >= 18
+    assert inside >= 7
     quiet = next(one for one in found if not one.apart)
     assert quiet.features == () and quiet.text.endswith("no better than chance.")
 
