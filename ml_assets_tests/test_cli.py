@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ml_assets import cli
+from ml_assets.lake import Store
+from ml_assets.monitoring.alerts import Alert, notify
+from ml_assets.monitoring.channels import Log
 
 VARIABLES = ("LANDING", "QUARANTINE", "LAKE", "MODELS", "REPORTS", "MLFLOW_ARTIFACTS")
 
@@ -104,6 +108,16 @@ def test_status_of_an_empty_deployment(deployment: Path, capsys: pytest.CaptureF
     assert set(found["checks"]["outcomes"]) == {"not run"}
     assert cli.main(["status"]) == 0
     assert "no champion yet" in capsys.readouterr().out
+
+
+def test_alerts_are_listed(deployment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["alerts"]) == cli.main(["alerts", "flight_delay"]) == 0
+    assert capsys.readouterr().out == "no alerts\nno alerts of flight_delay\n"
+    moment = datetime(2013, 6, 1, tzinfo=UTC)
+    alert = Alert("flight_delay", "check", "k", "no_drift failed", "temp changed its unit.", moment)
+    notify(Store(str(deployment / "lake")), [alert], [Log(lambda _: None)], now=moment)
+    assert cli.main(["alerts", "flight_delay"]) == 0
+    assert "| warning | no_drift failed | temp changed its unit. | - |" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")  # Feast's own, of its deprecations
