@@ -89,6 +89,13 @@ def test_rain_after_dry_weeks_is_no_other_unit_and_a_dry_week_no_frozen_gauge() 
     assert dry.as_before().passed, dry.as_before().reason
     wet = Newest(days(lambda day: day.with_columns(rain=pl.col("delay").abs() / 100)))
     assert wet.as_before().passed, wet.as_before().reason
+    heavy_and_light = [profile(pl.DataFrame({"rain": [size] * 50 + [2 * size] * 50})) for size in (100.0, 1.0)]
+    assert not changes(heavy_and_light, heavy_and_light[1:]), (
+        "seventy times less on the whole, but such days there were"
+    )
+    assert [one.sign for one in changes(heavy_and_light, [profile(pl.DataFrame({"rain": [0.1, 0.2]}))])] == [
+        "unit change"
+    ]
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])

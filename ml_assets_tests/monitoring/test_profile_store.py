@@ -119,7 +119,12 @@ def test_a_cut_file_and_one_with_a_flipped_bit_are_made_again(lake: Lake) -> Non
         assert {day: one.to_dict() for day, one in profiles_of(lake, "p/predictions", None).items()} == first
 
 
-def test_of_two_who_add_at_once_both_are_kept(lake: Lake, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("there", [[], ["2013-01-03"]], ids=["a new file", "one that is there"])
+def test_of_two_who_add_at_once_both_are_kept(
+    lake: Lake, made: list[str], monkeypatch: pytest.MonkeyPatch, there: list[str]
+) -> None:
+    lake.write("p/predictions", rows(5.0), partition="2013-01-03", written_at=NOW)
+    profiles_of(lake, "p/predictions", there)
     write, races = lake.store.write, iter([True])
 
     def raced(name: str, data: bytes, **how: Any) -> str:
@@ -129,8 +134,8 @@ def test_of_two_who_add_at_once_both_are_kept(lake: Lake, made: list[str], monke
 
     monkeypatch.setattr(lake.store, "write", raced)
     profiles_of(lake, "p/predictions", ["2013-01-01"])
-    assert len(profiles_of(lake, "p/predictions", ["2013-01-01", "2013-01-02"])) == 2
-    assert sorted(made) == ["1", "2"]
+    assert len(profiles_of(lake, "p/predictions", ["2013-01-01", "2013-01-02", *there])) == 2 + len(there)
+    assert sorted(made) == ["1", "2", *["5" for _ in there]], "and nothing is made twice"
 
 
 def test_who_always_loses_has_the_profiles_all_the_same(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
