@@ -315,13 +315,14 @@ def backtest_now(
     window = window_of(**told, days=problem.retrain.window_days, since=office.since)
     if isinstance(window, str):
         return window
-    split, key = problem.split.plain(problem.seed), list(problem.observations.key)
+    split, key, most = problem.split.plain(problem.seed), list(problem.observations.key), problem.retrain.rows
     try:
-        rows, known = backtest_rows(**told, split=split, window=window, key=key, most=problem.retrain.rows)
+        rows, known = backtest_rows(**told, split=split, window=window, key=key, most=most)
     except ValueError as error:
         return f"no rows for a backtest: {error}"
     joined = with_all_features(problem, feature_store, rows)
-    return backtest(plan_of(problem, joined.columns), joined, office, window=window, known=known, key=key)
+    plan = plan_of(problem, joined.columns)
+    return backtest(plan, joined, office, window=window, known=known, key=key, most=most)
 
 
 def staleness_now(

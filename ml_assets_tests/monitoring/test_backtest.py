@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +113,7 @@ def tried(
     window = window_of(frame.lazy(), now=now, days=days, since=incumbent.since, supervised=supervised)
     assert isinstance(window, Stretch)
     rows, count = backtest_rows(frame.lazy(), split, window, now=now, key=KEY, supervised=supervised, most=most)
-    return backtest(known, rows, incumbent, window=window, known=count, key=KEY, **more)
+    return backtest(known, rows, incumbent, window=window, known=count, key=KEY, most=most, **more)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
@@ -148,6 +148,7 @@ def test_of_many_rows_a_part_is_compared_with_as_large_a_part(tmp_path: Path) ->
     assert abs(found.gain) < 0.03 and not found.low > 0
     changed = tried(tmp_path / "changed", world(change=CHANGE), settled=forest, most=300)
     assert isinstance(changed, Backtest) and changed.low > 0, "what is found on all rows is found on a part"
+    assert (found.trainings, changed.trainings) == (1, 2) and "training rows, trained twice)" in changed.sentence()
 
 
 @pytest.mark.slow
@@ -237,6 +238,8 @@ def test_of_sets_with_common_rows_the_same_rows_are_drawn() -> None:
     common = set(early["who"]) & set(late["who"])
     both, either = len(one & two), len((one | two) & common)
     assert len(one) == len(two) == 1_000 and both > 0.9 * either
+    parts = [set(drawn(early, 1_000, KEY, turn=turn)["who"]) for turn in (0, 1, 2)]
+    assert [len(part) for part in parts] == [1_000] * 3 and not parts[0] & parts[1] and len(parts[1] | parts[2]) < 2_000
     assert drawn(frame, 10**6, KEY) is frame and drawn(early, 500, KEY)["event_timestamp"].is_sorted()
 
 
@@ -277,6 +280,22 @@ def test_of_an_ensemble_only_members_with_a_weight_are_made_again() -> None:
     variants = {"linear": {"a": 1}, "svm": {}, "ensemble": {"weights": {"linear": 1.0, "svm": 0.0}}}
     assert set(lean({"winner": "ensemble", "variants": variants})["variants"]) == {"ensemble", "linear"}
     assert lean({"winner": "svm", "variants": variants}) == {"winner": "svm", "variants": {"svm": {}}}
+
+
+@pytest.mark.slow
+def test_a_lucky_training_is_no_gain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(tmp_path, world(change=CHANGE))
+    assert isinstance(found, Backtest)
+    lucky, sober = replace(found, trained=10, low=0.01), replace(found, trained=10, low=-0.01, gain=0.0)
+    turns: dict[int, Backtest | str] = {0: lucky, 1: sober}
+    monkeypatch.setattr("ml_assets.monitoring.backtest._Trial.run", lambda _, turn=0: turns[turn])
+    again = tried(tmp_path / "again", world())
+    assert isinstance(again, Backtest) and (again.low, again.gain, again.trainings) == (-0.01, 0.0, 2)
+    turns[1] = "does not apply"
+    assert tried(tmp_path / "third", world()) == "does not apply"
+    turns[0] = sober
+    once = tried(tmp_path / "fourth", world())
+    assert isinstance(once, Backtest) and once.trainings == 1, "what is no gain need not be confirmed"
 
 
 @pytest.mark.slow
