@@ -144,15 +144,17 @@ def notify(
     now: datetime,
     quiet: timedelta = QUIET,
     well: Iterable[Subject] = (),
+    failed: set[str] | None = None,
 ) -> list[Alert]:
     """Send what nobody knows yet, and return it; `store` is the lake's.
 
     An alert is sent when its subject is new, was resolved since, or got worse; and again after `quiet`, twice that, four times
     that, and so on: of what stays as it is, people are reminded less and less often. `well` are subjects
     that were looked at and found in order: of those that are open, "resolved" is sent once. A channel that fails is logged and
-    tried again by the next call after `LEASE`; the others still get the alert.
+    tried again by the next call after `LEASE`; the others still get the alert. `failed`, the names of such channels, is added to, and
+    those in it are left alone: give several calls the same one, and a channel that hangs is waited for once.
     """
-    sender, fine = _Sender(store, channels, now, quiet), set(well)
+    sender, fine = _Sender(store, channels, now, quiet, set() if failed is None else failed), set(well)
     known = [one for one in standing(store) if one.alert.subject in fine] if fine else []
     told = [*(replace(alert, at=now) for alert in alerts), *(_good_end(one, now) for one in known)]
     return [alert for alert in told if sender.send(alert)]
@@ -184,13 +186,13 @@ def table(known: Sequence[Standing]) -> str:
 
 @dataclass
 class _Sender:
-    """One call of `notify`. A channel that failed is left alone for the rest of it."""
+    """One call of `notify`. A channel that `failed` is left alone for the rest of it."""
 
     store: Store
     channels: Sequence[Channel]
     now: datetime
     quiet: timedelta
-    failed: set[str] = field(default_factory=set)
+    failed: set[str]
     name: str = field(default_factory=lambda: uuid4().hex)
 
     def send(self, alert: Alert) -> bool:

@@ -31,7 +31,8 @@ SENT = f"{FOLDER}/sent"
 DEFAULT, NONE = "log file", "none"
 WEBHOOK, SMTP, PASSWORD = "ML_ASSETS_ALERTS_WEBHOOK", "ML_ASSETS_ALERTS_SMTP", "ML_ASSETS_ALERTS_SMTP_PASSWORD"
 FROM, TO = "ML_ASSETS_ALERTS_FROM", "ML_ASSETS_ALERTS_TO"
-TIMEOUT = 10.0
+TIMEOUT = 5.0
+"""Seconds. A sensor is cut off at 60 s: all tries of all channels must fit."""
 TRIES = 3
 PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 

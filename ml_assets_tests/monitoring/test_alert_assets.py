@@ -19,6 +19,7 @@ from ml_assets.monitoring.alert_assets import alerts_asset, alerts_sensor, check
 from ml_assets.monitoring.alerts import Subject, standing
 from ml_assets.monitoring.channels import sent
 from ml_assets.resources.evidence import UNDECIDED
+from ml_assets.resources.partitions import CLOCK
 from ml_assets.resources.places import ClockResource, LakeResource
 
 NOW = datetime(2013, 6, 3, 7, tzinfo=UTC)
@@ -175,6 +176,21 @@ def test_the_sensor_sees_problems_sources_and_runs_and_sends_what_the_asset_did_
     assert tick() == "3 checks and runs failed; 0 alerts sent"
     subjects = {(one.alert.problem, one.alert.kind): one.alert.severity for one in standing(store)}
     assert subjects == {("late", "check"): "warning", ("platform", "check"): "error", ("platform", "run"): "error"}
+
+
+def test_the_sensor_takes_each_problems_own_clock(
+    instance: dg.DagsterInstance, places: dict[str, Any], store: Store
+) -> None:
+    @dg.asset(key=["late", "observations"], metadata={CLOCK: "system"})
+    def observations() -> None:
+        """Its time is the system's, not the replay's."""
+
+    defs = dg.Definitions(assets=[observations, report, raw, ALERTS], sensors=[alerts_sensor()], resources=places)
+    repository = defs.get_repository_def()
+    run(instance, places, report, raw)
+    with dg.build_sensor_context(instance=instance, repository_def=repository, resources=places) as context:
+        repository.get_sensor_def("alerts").evaluate_tick(context)
+    assert sent(store, "late")[0].at > NOW and sent(store, "platform")[0].at == NOW
 
 
 def test_the_address_of_the_web_ui_is_a_setting(

@@ -118,6 +118,13 @@ def test_a_channel_that_fails_is_tried_again_and_the_others_get_the_alert(
     assert standing(store)[0].missing == ()
 
 
+def test_several_calls_wait_once_for_a_channel_that_fails(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    failed: set[str] = set()
+    for problem in ("late", "other"):
+        notify(store, [alert(problem=problem)], [Told("bad", broken=True), Told()], now=NOW, failed=failed)
+    assert failed == {"bad"} and caplog.text.count("did not reach") == 1
+
+
 def test_a_channel_that_stays_broken_does_not_hold_up_the_others(store: Store) -> None:
     good, bad = Told("good"), Told("bad", broken=True)
     for day in range(15):
