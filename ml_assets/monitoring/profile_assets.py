@@ -104,10 +104,10 @@ def profile_asset(watched: Watched) -> dg.AssetsDefinition:
     )
     def profiles(lake: LakeResource, clock: ClockResource) -> dg.MaterializeResult:
         from ml_assets.monitoring.changes import Newest
-        from ml_assets.monitoring.profile_store import profiles_of
+        from ml_assets.monitoring.profile_store import days_in, profiles_of
 
         store = lake.open()
-        days = store.partitions(watched.table)[-SHOWN_DAYS:]
+        days = days_in(store, watched.table)[-SHOWN_DAYS:]
         found = Newest(profiles_of(store, watched.table, days or None, allow_red=True), watched.ignored)
         return dg.MaterializeResult(
             metadata=_shown(found, watched.table),

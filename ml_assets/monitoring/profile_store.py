@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from ml_assets.keys import PROFILES_FOLDER as FOLDER
-from ml_assets.lake import Lake, PreconditionFailed
+from ml_assets.lake import Lake, Live, PreconditionFailed
 from ml_assets.lake.manifest import WHOLE
 from ml_assets.monitoring.profiles import Cuts, Profile, cuts_id, profile
 
@@ -29,6 +29,7 @@ PROFILERS = 4  # partitions at once: reading waits for the network
 TRIES = 3  # to add to a file that others add to as well
 UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError)
 """What reading a file raises that is not there, is cut, damaged, or of other code."""
+_DAY = pl.col(MOMENT).dt.date().dt.to_string()
 Entries = dict[str, tuple[str, Profile]]  # by day: the partition's version, and its profile
 
 
@@ -73,22 +74,26 @@ def profiles_of(
     """
     view = View(table, cuts, None if columns is None else tuple(dict.fromkeys(columns)), where)
     whole = lake.live(table, [WHOLE])
-    if whole:
-        found = _of_whole(lake, view, whole[WHOLE].version, allow_red=allow_red)
-    else:
-        found = _of_partitions(lake, view, days, allow_red=allow_red)
+    live = whole or lake.live(table, days)
+    if not allow_red and any(one.red for one in live.values()):
+        lake.files(table, live=live)  # which says what is wrong with them
+    found = _of_whole(lake, view, whole[WHOLE], days) if whole else _of_partitions(lake, view, live)
     return {day: found[day] for day in sorted(found) if days is None or day in set(days) or day == WHOLE}
 
 
-def _of_partitions(lake: Lake, view: View, days: Sequence[str] | None, *, allow_red: bool) -> dict[str, Profile]:
-    live = lake.live(view.table, days)
-    if not allow_red and any(one.red for one in live.values()):
-        lake.files(view.table, live=live)  # which says what is wrong with them
+def days_in(lake: Lake, table: str) -> list[str]:
+    """Return the days by which a table is profiled, in order: its partitions, or those (UTC) of `event_timestamp`, or none."""
+    if lake.manifest(table) is None:
+        return lake.partitions(table)
+    return [day for day in _days_of(lake.scan(table, allow_red=True)) if day != WHOLE]
+
+
+def _of_partitions(lake: Lake, view: View, live: Mapping[str, Live]) -> dict[str, Profile]:
     versions = {day: one.version for day, one in live.items()}
 
     def make(wanted: Iterable[str]) -> dict[str, Profile]:
         def one(day: str) -> tuple[str, Profile]:
-            return day, view.of(lake.scan(view.table, live={day: live[day]}, allow_red=allow_red))
+            return day, view.of(lake.scan(view.table, live={day: live[day]}, allow_red=True))
 
         with ThreadPoolExecutor(PROFILERS) as pool:
             return dict(pool.map(one, wanted))
@@ -114,22 +119,34 @@ def _kept_or_made(
     return found
 
 
-def _of_whole(lake: Lake, view: View, version: str, *, allow_red: bool) -> dict[str, Profile]:
-    """Return the profiles of a table without partitions: all days change together."""
+def _of_whole(lake: Lake, view: View, live: Live, days: Sequence[str] | None) -> dict[str, Profile]:
+    """Return the profiles of a table without partitions, by day as far as they are wanted: all days change together."""
     name = f"{view.folder}/whole.json.gz"
-    found = {day: own for day, (made_of, own) in _read(lake, name, None).items() if made_of == version}
-    if not found:
-        found = _by_day(view, lake.scan(view.table, allow_red=allow_red))
-        _add(lake, name, {day: (version, own) for day, own in found.items()}, alone=True)
-    return found
+    found = {day: own for day, (version, own) in _read(lake, name, None).items() if version == live.version}
+    if WHOLE in found or (days is not None and found.keys() >= set(days)):
+        return found
+    rows = lake.scan(view.table, live={WHOLE: live}, allow_red=True)
+    there = [day for day in _days_of(rows) if days is None or day in {*days, WHOLE}]
+    made = _by_day(view, rows, [day for day in there if day not in found])
+    _add(lake, name, {day: (live.version, own) for day, own in made.items()}, alone=not found)
+    return found | made
 
 
-def _by_day(view: View, rows: pl.LazyFrame) -> dict[str, Profile]:
+def _days_of(rows: pl.LazyFrame) -> list[str]:
+    """Return the days of the rows; "_" alone where they have no moments."""
     if not isinstance(rows.collect_schema().get(MOMENT), (pl.Datetime, pl.Date)):
+        return [WHOLE]
+    return rows.select(_DAY.drop_nulls().unique().sort()).collect().to_series().to_list()
+
+
+def _by_day(view: View, rows: pl.LazyFrame, wanted: Sequence[str]) -> dict[str, Profile]:
+    if WHOLE in wanted:
         return {WHOLE: view.of(rows)}
-    day = pl.col(MOMENT).dt.date().dt.to_string().alias(WHOLE)
-    parts = rows.with_columns(day).collect().partition_by(WHOLE, as_dict=True, include_key=False)
-    return {str(name): view.of(part.lazy()) for (name,), part in parts.items() if name is not None}
+    if not wanted:
+        return {}
+    own = rows.with_columns(_DAY.alias(WHOLE)).filter(pl.col(WHOLE).is_in(list(wanted))).collect()
+    parts = own.partition_by(WHOLE, as_dict=True, include_key=False)
+    return {str(name): view.of(part.lazy()) for (name,), part in parts.items()}
 
 
 def _read(lake: Lake, name: str, wanted: Iterable[str] | None) -> Entries:

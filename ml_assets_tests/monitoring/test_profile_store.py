@@ -14,7 +14,7 @@ import pytest
 from ml_assets.keys import PROFILES_FOLDER as FOLDER
 from ml_assets.lake import Lake, PreconditionFailed, RedPartitionError
 from ml_assets.monitoring import profile_store
-from ml_assets.monitoring.profile_store import profiles_of
+from ml_assets.monitoring.profile_store import days_in, profiles_of
 from ml_assets.monitoring.profiles import Cut, merge
 from ml_assets.versions.garbage import UNUSED, Need, find, remove
 
@@ -81,11 +81,30 @@ def test_a_table_without_partitions_is_profiled_by_its_days(lake: Lake, made: li
     assert {day: one.rows for day, one in found.items()} == {"2013-01-01": 2, "2013-01-02": 1}
     assert list(profiles_of(lake, "q/predictions", ["2013-01-02"])) == ["2013-01-02"]
     assert len(made) == 2
+    assert days_in(lake, "q/predictions") == ["2013-01-01", "2013-01-02"]
     lake.write("q/predictions", frame.head(1), written_at=NOW)
     assert list(profiles_of(lake, "q/predictions", None)) == ["2013-01-01"], "a day that is gone is gone"
     lake.write("raw/airlines", rows(3.0), written_at=NOW)
+    assert (days_in(lake, "raw/airlines"), days_in(lake, "raw/nothing")) == ([], [])
+    assert days_in(lake, "p/predictions") == ["2012-12-31", "2013-01-01", "2013-01-02"]
     assert {day: one.rows for day, one in profiles_of(lake, "raw/airlines", None).items()} == {"_": 1}
     assert profiles_of(lake, "raw/nothing", None) == {}
+
+
+def test_of_a_table_without_partitions_the_wanted_days_are_made(lake: Lake, made: list[str]) -> None:
+    moments = [datetime(2013, 1, day, 5, tzinfo=UTC) for day in (1, 2, 3)]
+    frame = rows(1.0, 2.0, 3.0).with_columns(event_timestamp=pl.Series(moments))
+    lake.write("q/predictions", frame, written_at=NOW)
+    assert list(profiles_of(lake, "q/predictions", ["2013-01-03", "2013-01-09"])) == ["2013-01-03"]
+    assert list(profiles_of(lake, "q/predictions", ["2013-01-02", "2013-01-03"])) == ["2013-01-02", "2013-01-03"]
+    assert made == ["3", "2"]
+    assert len(profiles_of(lake, "q/predictions", None)) == 3
+    assert made == ["3", "2", "1"]
+    verdict = {"suite": "q", "success": False, "reason": "no"}
+    lake.write("q/predictions", frame, written_at=NOW, verdicts=[verdict])
+    assert len(profiles_of(lake, "q/predictions", None, allow_red=True)) == 3
+    with pytest.raises(RedPartitionError, match="q/predictions is red"):
+        profiles_of(lake, "q/predictions", None)
 
 
 @pytest.mark.parametrize(
