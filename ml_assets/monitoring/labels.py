@@ -115,17 +115,21 @@ def lateness(
         )
     known = f"{mature_share:.0%} of {len(delays):,} labels came within {_spoken(_quantile(delays, mature_share))}"
     if declared is None:
-        return Lateness(None, f"availability.label_delay is not declared; {known}" if len(delays) else _NOTHING)
+        return Lateness(None, f"availability.label_delay is not declared; {known}" if len(delays) else _nothing(days))
     late, overdue = int((delays > declared).sum()), int(days["overdue"].sum())
     due = len(delays) + overdue
     if not due:
-        return Lateness(None, _NOTHING)
+        return Lateness(None, _nothing(days))
     said = f"{known if len(delays) else 'no label came'}; declared {_spoken(declared)}: {late:,} later, {overdue:,} overdue"
     return Lateness(late + overdue <= (1 - mature_share) * due, said)
 
 
-_NOTHING = "no label has come, and none is due yet"
 _TIME = pl.Datetime("us", "UTC")
+
+
+def _nothing(days: pl.DataFrame) -> str:
+    never = int(days["never"].sum())
+    return "no label has come, and " + (f"{never:,} will never come" if never else "none is due yet")
 
 
 def _counts(rows: pl.DataFrame, declared: timedelta | None, mature_share: float) -> pl.DataFrame:

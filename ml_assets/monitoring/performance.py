@@ -15,11 +15,11 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
-from ml_assets.evaluation.metrics import evaluate, known_values, labelled, reasons, stored_columns
+from ml_assets.evaluation.metrics import EvaluationError, evaluate, known_values, labelled, reasons, stored_columns
 from ml_assets.monitoring.drift import MonitoringError
-from ml_assets.tasks import Task
+from ml_assets.tasks import Task, TaskError
 
-Status = Literal["realised", "too few labels", "nothing matured", "only in-sample rows", "empty window"]
+Status = Literal["realised", "unreadable", "too few labels", "nothing matured", "only in-sample rows", "empty window"]
 
 MOMENT = "event_timestamp"
 WEEK = timedelta(days=7)
@@ -302,14 +302,23 @@ def between(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
 def measure_rows(
     rows: pl.DataFrame, start: datetime, end: datetime, *, task: Task, threshold: float, minimum_rows: int = 100
 ) -> PeriodPerformance:
-    """Count and measure matched rows, all of which lie in [start, end)."""
+    """Count and measure matched rows, all of which lie in [start, end).
+
+    Labels or answers that the task cannot read are no crash and no metric: the status is "unreadable", the note says why.
+    """
     counts = {state: int((rows["state"] == state).sum()) for state in STATES}
-    y, score = labelled(rows, task=task)
     status, note = _status(counts, rows.height, minimum_rows)
     metrics: dict[str, float | None] = dict.fromkeys(task.metric_names)
-    if status == "realised":
-        found = evaluate(y, score, threshold=threshold, task=task)
-        metrics, note = known_values(found), "; ".join(f"{name}: {why}" for name, why in reasons(found).items())
+    outcomes = ""
+    try:
+        if counts["matured"]:
+            y, score = labelled(rows, task=task)
+            outcomes = task.describe(y)
+        if status == "realised":
+            found = evaluate(y, score, threshold=threshold, task=task)
+            metrics, note = known_values(found), "; ".join(f"{name}: {why}" for name, why in reasons(found).items())
+    except (EvaluationError, TaskError) as error:
+        status, note = "unreadable", str(error)
     return PeriodPerformance(
         start=start,
         end=end,
@@ -321,7 +330,7 @@ def measure_rows(
         never=counts["never"],
         contradictory=counts["contradictory"],
         in_sample=counts["in sample"],
-        outcomes=task.describe(y) if len(y) else "",
+        outcomes=outcomes,
         model_versions=tuple(rows["model_version"].drop_nulls().unique(maintain_order=True)),
         metrics=metrics,
     )

@@ -63,7 +63,7 @@ class Week:
         """Return what the week's numbers are."""
         if self.period.status == "realised":
             return "realised" if self.mature else "mixed"
-        return "estimated" if self.estimates else self.period.status
+        return "estimated" if self.estimates and self.period.status != "unreadable" else self.period.status
 
     def error(self, metric: str) -> float | None:
         """Return estimated less realised, once the week is realised."""
@@ -329,9 +329,11 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """Estimate the metrics of the rows that have a label or may get one: what will never have one is not measured either."""
     open_rows = rows.filter(pl.col("state").is_in(["matured", "pending"])).drop_nulls(stored_columns(task))
-    if open_rows.height < LEAST:
+    score = task.stored(open_rows)
+    finite = np.isfinite(score if score.ndim == 1 else score.sum(axis=1))
+    if finite.sum() < LEAST:
         return {}
-    return estimator.estimate(predictions[open_rows["row"]], task.stored(open_rows), seen=seen)
+    return estimator.estimate(predictions[open_rows["row"].filter(pl.Series(finite))], score[finite], seen=seen)
 
 
 def _recent(
@@ -461,14 +463,15 @@ def _why_unknown(found: Performance, metric: str) -> str:
     whole = found.report.overall
     if whole.status == "realised":
         return whole.note or "no week has all its labels"
-    return whole.status
+    return f"unreadable, {whole.note}" if whole.status == "unreadable" else whole.status
 
 
 def _why_unestimated(found: Performance, week: Week) -> str:
     if found.unestimated:
         return found.unestimated
-    rows = week.period.matured + week.period.pending
-    return f"{rows:,} rows, fewer than {LEAST}" if rows < LEAST else f"{found.metric} does not apply to the test split"
+    if not week.estimates:
+        return f"fewer than {LEAST} rows with an answer wait for labels"
+    return f"{found.metric} does not apply to the test split, or to these answers"
 
 
 def _weeks_table(found: Performance) -> str:

@@ -279,6 +279,36 @@ def test_one_row_is_too_few_to_say_anything(lake: Lake) -> None:
     assert estimate_within_tolerance(found, world.metric, 1.0)[1].startswith("not applicable: no week waits for labels")
 
 
+BAD: dict[str, tuple[str, pl.Expr, str]] = {
+    "labels of another type": ("observations", pl.lit("abc").alias("label"), "unreadable"),
+    "infinite labels": ("observations", pl.lit(float("inf")).alias("label"), "unreadable"),
+    "only null labels": ("observations", pl.lit(None).alias("label"), "nothing matured"),
+    "answers that are null": ("predictions", pl.lit(None, pl.Float64).alias("score"), "unreadable"),
+    "answers that are no number": ("predictions", pl.lit(float("nan")).alias("score"), "unreadable"),
+    "one class only": ("observations", pl.lit(0).alias("label"), "realised"),
+}
+
+
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_a_report_that_says_so(lake: Lake, case: str, kind: str) -> None:
+    world = World(lake, kind)
+    world.live(1)
+    table, change, status = BAD[case]
+    lake.write(f"p/{table}", lake.read(f"p/{table}").with_columns(change), written_at=START)
+    found = world.report(START + 30 * DAY)
+    assert [week.status for week in found.weeks] == [status]
+    assert not within_tolerance(found, world.metric, 0.1)[0]
+    assert found.markdown() and performance_plot(found, world.metric, 0.1)
+    early = world.report(START)
+    assert not within_tolerance(early, world.metric, 0.1)[0]
+    if table == "predictions":
+        assert estimate_within_tolerance(early, world.metric, 0.1) == (
+            False,
+            f"undecided: {world.metric.name} of 2013-11-01 is not estimated: fewer than 100 rows with an answer wait for labels",
+        )
+
+
 def test_slices_have_their_metric_or_a_reason(lake: Lake) -> None:
     world = World(lake)
     world.live(3)
