@@ -104,6 +104,7 @@ def _metadata(problem: "MlProblem", found: Any) -> dict[str, Any]:
         "outcomes pending": overall.pending,
         "never an outcome": overall.never,
         "contradictory outcomes": overall.contradictory,
+        "estimates that held": "{} of {}".format(*found.coverage),
         **{f"realised {name}": value for name, value in overall.metrics.items() if value is not None},
         "timeline": dg.MetadataValue.md(as_markdown(plot, "performance over time")),
         "report": dg.MetadataValue.md(found.markdown()),
