@@ -98,7 +98,7 @@ class Backtest:
         days = round((self.window.end - self.window.start) / DAY)
         how = f"{abs(self.gain):.3g} {'better' if self.gain > 0 else 'worse'}" if self.gain else "as good"
         beyond = "" if self.low > 0 or self.high < 0 else ", within chance"
-        twice = ", trained twice" if self.trainings > 1 else ""
+        twice = ", the weaker of two trainings" if self.trainings > 1 else ""
         part = f"; both of {self.trained:,} training rows{twice}" if self.trained < self.known else ""
         return (
             f"a retrained model would be {how} by {self.metric} on the last {days} days "

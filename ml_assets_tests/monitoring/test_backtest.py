@@ -148,7 +148,10 @@ def test_of_many_rows_a_part_is_compared_with_as_large_a_part(tmp_path: Path) ->
     assert abs(found.gain) < 0.03 and not found.low > 0
     changed = tried(tmp_path / "changed", world(change=CHANGE), settled=forest, most=300)
     assert isinstance(changed, Backtest) and changed.low > 0, "what is found on all rows is found on a part"
-    assert (found.trainings, changed.trainings) == (1, 2) and "training rows, trained twice)" in changed.sentence()
+    assert (found.trainings, changed.trainings) == (
+        1,
+        2,
+    ) and "training rows, the weaker of two trainings)" in changed.sentence()
 
 
 @pytest.mark.slow
