@@ -30,6 +30,8 @@ MOVED = ("number_0", "number_1", "text_0")
 FRAMES_RATIO, MEMORY_RATIO, PROFILES_RATIO = 1 / 30, 1 / 10, 1 / 1_000
 WINDOWS, SMALL_WINDOWS, LENGTH, DAY_ROWS, FEATURES = 90, 3, 7, 200, 40
 REPORT_SECONDS = 10.0
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+"""Of glibc, for both arms: what is measured is the memory that the work needs, not what each thread's arena keeps of it."""
 PROBLEM, START = "bench", datetime(2013, 1, 1, tzinfo=UTC)
 NOTES = """16 numbers and 4 texts, of which three columns drifted. Each arm is a process of its own. Evidently's data drift preset has its
 data sets of pandas frames in memory, and ours its Polars frames; both have judged 1,000 rows before, so that imports are not
@@ -110,7 +112,8 @@ def arm(kind: str, folder: Path) -> Callable[[], Measured]:
 
     def run() -> Measured:
         told = folder / f"{kind}.told.json"
-        python(["-m", "benchmarks.arms.drift", kind, str(folder), str(told)], root=ROOT, log=told.with_suffix(".log"))
+        arguments = ["-m", "benchmarks.arms.drift", kind, str(folder), str(told)]
+        python(arguments, root=ROOT, log=told.with_suffix(".log"), variables=ONE_ARENA)
         return Measured(**json.loads(told.read_text()))
 
     return run

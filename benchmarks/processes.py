@@ -41,10 +41,11 @@ def python(
     log: Path,
     at_most: float | None = None,
     executable: str = sys.executable,
+    variables: Mapping[str, str] | None = None,
 ) -> Done:
     """Run `python …` in the project at `root`, whose code it imports, for `at_most` seconds; its stderr goes to `log`.
 
-    `executable` is the Python of another environment.
+    `executable` is the Python of another environment, `variables` are added to the process's.
     Raises `BenchError` with the last lines when it fails, `CutOffError` when time or memory was not enough.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def python(
             done = subprocess.run(
                 [executable, *arguments],
                 cwd=root,
-                env=environment(root),
+                env={**environment(root), **(variables or {})},
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

@@ -32,7 +32,18 @@ from ml_assets.monitoring.effects import (
     wasserstein_distance,
 )
 from ml_assets.monitoring.errors import MonitoringError
-from ml_assets.monitoring.profiles import ColumnProfile, Cut, Cuts, Kind, Profile, cuts_id, cuts_of, profile
+from ml_assets.monitoring.profiles import (
+    AT_ONCE,
+    ColumnProfile,
+    Cut,
+    Cuts,
+    Kind,
+    Profile,
+    cuts_id,
+    cuts_of,
+    merge,
+    profile,
+)
 
 __all__ = [
     "FAULTS",
@@ -383,9 +394,10 @@ def _thinned(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _profiled(columns: pl.DataFrame, whole: pl.DataFrame | pl.LazyFrame, cuts: Cuts) -> Profile:
-    """The profile, column by column: memory holds no more than one beside the rows."""
+    """The profile, column by column and piece by piece: memory holds no more than a piece beside the rows."""
     rows = columns.height if columns.width else whole.lazy().select(pl.len()).collect().item()
-    parts = [profile(columns, columns=[name], cuts=cuts) for name in columns.columns]
+    pieces = list(columns.iter_slices(AT_ONCE)) or [columns]
+    parts = [merge([profile(piece, columns=[name], cuts=cuts) for piece in pieces]) for name in columns.columns]
     return Profile(rows, {name: one for part in parts for name, one in part.columns.items()}, cuts_id(cuts))
 
 
