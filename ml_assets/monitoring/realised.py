@@ -182,7 +182,9 @@ def report_performance(
     )
     threshold = champion.bundle.threshold
     report = measured(matched, task=task, threshold=threshold, minimum_rows=LEAST)
-    counted = ledger(matched.rows, now=now, declared=label_delay, mature_share=mature_share)
+    others = _others(lake, problem, champion, key=key, now=now)
+    asked = matched.rows if others is None else pl.concat([others, matched.rows], how="vertical_relaxed")
+    counted = ledger(asked, now=now, declared=label_delay, mature_share=mature_share)
     estimator = _estimator(lake, problem, champion, predictions) if matched.rows.height else "there are no predictions"
     weeks = tuple(_weeks(report, matched, counted, estimator, predictions, task))
     rows, recent = _recent(matched, weeks, task, threshold)
@@ -193,9 +195,9 @@ def report_performance(
         weeks=weeks,
         recent=recent,
         ledger=counted,
-        lateness=lateness(matched.rows, counted, declared=label_delay, mature_share=mature_share),
+        lateness=lateness(asked, counted, declared=label_delay, mature_share=mature_share),
         slices=_slices(rows, predictions, slices, task, threshold),
-        earlier=_earlier(lake, problem, champion, key=key, now=now),
+        earlier=() if others is None else _earlier(others, champion),
         unestimated=estimator if isinstance(estimator, str) else "",
     )
     _store(lake, problem, found, task, now)
@@ -361,25 +363,26 @@ def _slices(
     return pl.concat([found, pl.DataFrame(lost, schema=found.schema)]) if lost else found
 
 
-def _earlier(
-    lake: Lake, problem: str, champion: Champion, *, key: Sequence[str], now: datetime
-) -> tuple[PeriodPerformance, ...]:
-    """Return the weeks of the other versions that answered, out of their samples; thresholds are those of the model in office."""
-    name, task = keys.problem(problem, "predictions"), champion.bundle.task
-    scanned = lake.scan(name)
+def _others(lake: Lake, problem: str, champion: Champion, *, key: Sequence[str], now: datetime) -> pl.DataFrame | None:
+    """Return matched rows that other versions answered, out of their samples; None when there are none."""
+    scanned, task = lake.scan(keys.problem(problem, "predictions")), champion.bundle.task
     if "model_version" not in scanned.collect_schema().names():
-        return ()
+        return None
     others = scanned.filter((pl.col("model_version") != champion.version) & ~pl.col("in_sample"))
     wanted = [*dict.fromkeys([*key, MOMENT]), *stored_columns(task), "model_version", "in_sample"]
     rows = others.select(wanted).collect()
     if not rows.height:
-        return ()
+        return None
     observed = days_of(lake, keys.problem(problem, "observations"))
     days = set(rows.select(pl.col(MOMENT).dt.date().dt.to_string()).to_series())
     labels = observed.read([day for day in observed.days if day in days])
-    made = match(rows, labels, now=now, task=task, key=[*key, MOMENT], window_end=now + timedelta(days=1))
+    return match(rows, labels, now=now, task=task, key=[*key, MOMENT], window_end=_end(sorted(days))).rows
+
+
+def _earlier(others: pl.DataFrame, champion: Champion) -> tuple[PeriodPerformance, ...]:
+    """Measure each other version by weeks, cut as the champion's are; decisions are made at the champion's threshold."""
     steps = ((pl.col(MOMENT) - pl.lit(champion.live_from)).dt.total_seconds() / WEEK.total_seconds()).floor()
-    parts = made.rows.with_columns(step=steps.cast(pl.Int64)).partition_by("model_version", "step", as_dict=True)
+    parts = others.with_columns(step=steps.cast(pl.Int64)).partition_by("model_version", "step", as_dict=True)
     found = [_earlier_week(part, champion, int(step)) for (_, step), part in parts.items()]
     return tuple(sorted(found, key=lambda period: (period.start, period.model_versions)))
 

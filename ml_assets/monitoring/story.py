@@ -116,7 +116,7 @@ def story(lake: Lake, problem: str) -> Story:
     return Story(
         problem=problem,
         drift=_drift(lake, problem),
-        performance=whole["performance_report"],
+        performance=_performance(lake, problem, whole["performance_report"]),
         kpi=whole["kpi_report"],
         labels=whole["label_ledger"],
         decisions=decisions(lake.store, problem),
@@ -145,6 +145,12 @@ def _whole(lake: Lake, problem: str, part: str) -> pl.DataFrame:
     frames = [lake.read(table, [one]) for one in parts] if parts else [lake.read(table)]
     frame = pl.concat(frames, how="diagonal_relaxed")
     return frame.sort("start" if "start" in frame.columns else "day")
+
+
+def _performance(lake: Lake, problem: str, current: pl.DataFrame) -> pl.DataFrame:
+    """Return the weeks of the model in office after those of models before it."""
+    earlier = _whole(lake, problem, "performance_earlier")
+    return pl.concat([earlier, current], how="diagonal_relaxed").sort("start") if earlier.height else current
 
 
 def _drift(lake: Lake, problem: str) -> pl.DataFrame:

@@ -338,5 +338,8 @@ def test_weeks_of_models_that_were_in_office_before_stay_to_be_seen(lake: Lake) 
     assert (found.earlier[0].metrics["roc_auc"] or 0) > 0.7
     assert [week.period.matured for week in found.weeks] == [3 * A_DAY, 4 * A_DAY]
     assert lake.read("p/performance_earlier").height == 2
+    assert found.ledger["day"][0] == "2013-10-25" and set(found.ledger["expected"]) == {
+        A_DAY
+    }  # labels know no versions
     assert "Models that were in office before" in found.markdown()
     assert performance_plot(found, world.metric, 0.1)[:4] == b"\x89PNG"
