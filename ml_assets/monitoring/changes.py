@@ -158,7 +158,7 @@ def _frozen(new: ColumnProfile, days: Sequence[ColumnProfile]) -> str:
     """A dry week is no broken gauge: on most days before, the value must have moved within the day. Times stand still by design."""
     if new.dtype.startswith(TIMES):
         return ""
-    moved = sum(day.distinct > 1 for day in days)
+    moved = sum(day.value is None and day.rows > day.missing for day in days)
     return f"every value is {new.value}" if new.value is not None and moved > len(days) / 2 else ""
 
 

@@ -123,6 +123,8 @@ def _colours(panel: Panel) -> np.ndarray:
 
 
 def _png(image: Any) -> bytes:
+    from PIL import Image
+
     buffer = io.BytesIO()
-    image.quantize(drawing.COLORS).save(buffer, format="png", optimize=True)
+    image.quantize(drawing.COLORS, method=Image.Quantize.FASTOCTREE).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
