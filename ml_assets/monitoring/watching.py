@@ -16,7 +16,6 @@ from ml_assets import keys
 from ml_assets.lake import Lake
 from ml_assets.monitoring.domain import Domain, domain_classifier
 from ml_assets.monitoring.drift import DriftPolicy, DriftReport, FeatureDrift, findings, judge
-from ml_assets.monitoring.realised import latest_performance, performance_plot, report_performance, within_tolerance
 from ml_assets.monitoring.references import ReferenceKind, Watched, training_rows
 from ml_assets.monitoring.tables import DaysOf, days_of
 from ml_assets.monitoring.windows import Window, windows
@@ -29,12 +28,8 @@ __all__ = [
     "drift_history",
     "judge_window",
     "latest_drift",
-    "latest_performance",
-    "performance_plot",
     "report_drift",
-    "report_performance",
     "training_rows",
-    "within_tolerance",
 ]
 
 WAITING = 0.05

@@ -18,7 +18,8 @@ def current(defs: dg.Definitions, root: Path) -> dict[str, Any]:
 def headline(root: Path, problem: str) -> str:
     """Return one line on a problem in production: the latest window's drift, and the realised performance so far."""
     from ml_assets.lake import Lake
-    from ml_assets.monitoring.watching import latest_drift, latest_performance
+    from ml_assets.monitoring.realised import latest_performance
+    from ml_assets.monitoring.watching import latest_drift
     from ml_assets.resources.environment import setting
 
     lake = Lake(setting("ML_ASSETS_LAKE", root))

@@ -51,7 +51,8 @@ def _outcome(record: Any) -> str:
 
 
 def _problem(name: str, lake: Any, resources: dict[str, Any]) -> dict[str, Any]:
-    from ml_assets.monitoring.watching import latest_drift, latest_performance
+    from ml_assets.monitoring.realised import latest_performance
+    from ml_assets.monitoring.watching import latest_drift
 
     champion = resources["tracking"].open().champion(name)
     drift = latest_drift(lake, name)

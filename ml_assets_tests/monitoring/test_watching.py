@@ -16,14 +16,8 @@ from ml_assets import keys
 from ml_assets.lake import Lake
 from ml_assets.monitoring import watching
 from ml_assets.monitoring.drift import DriftPolicy
-from ml_assets.monitoring.watching import (
-    days_of,
-    latest_drift,
-    latest_performance,
-    report_drift,
-    report_performance,
-    within_tolerance,
-)
+from ml_assets.monitoring.realised import latest_performance, report_performance, within_tolerance
+from ml_assets.monitoring.watching import days_of, latest_drift, report_drift
 from ml_assets.packaging.bundle import Bundle
 from ml_assets.packaging.champion import Champion
 from ml_assets.tasks import Task, task
