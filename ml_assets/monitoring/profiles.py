@@ -31,7 +31,7 @@ LEAST = 5  # rows of a category that is worth a bin
 FEW, LOOK = 32, 8192
 """So many categories, seen in so many rows at the top, are counted by comparing with each, which is quicker than grouping."""
 BUCKETS, RANKS = 512, 64  # of the sketch: its standard error is 1.04 / sqrt(512), 4.6 %
-CLOSE = 2**16  # numbers
+CLOSE, EXACT = 2**16, 2**53  # numbers that are marked in an array; those below are whole as floats too
 AT_ONCE = 2**17  # rows that are sketched together, so that they stay in the processor's cache
 ENTRIES = {"rows", "nulls", "nans", "infinities", "zeros", "rest"}
 
@@ -295,9 +295,9 @@ def _sketches_of_numbers(
 
 
 def _repeats(column: pl.Series, found: Mapping[str, Any]) -> bool:
-    """Tell whether a long column is of whole numbers that lie close together."""
+    """Tell whether a long column is of whole numbers that lie close together, and are the same as floats."""
     whole = len(column) >= AT_ONCE and column.dtype.is_integer() and found["low"] is not None
-    return whole and found["high"] - found["low"] < CLOSE
+    return whole and found["high"] - found["low"] < CLOSE and max(-found["low"], found["high"]) < EXACT
 
 
 def _once(column: pl.Series, found: Mapping[str, Any]) -> pl.Series:
