@@ -202,14 +202,14 @@ def request(decision: Any) -> dg.RunRequest:
 
 
 def due(problem: "MlProblem", store: Any) -> Any:
-    """Return the latest decision to retrain that nothing has followed yet, or in words why there is none."""
+    """Return the latest decision, if it is to retrain and nothing has followed it yet; or in words why there is none."""
     from ml_assets.monitoring.retraining import decisions
     from ml_assets.packaging.history import latest
 
     log = decisions(store, problem.name)
-    found = next((one for one in reversed(log) if one.retrain), None)
-    if found is None:
-        return f"it was never decided to retrain; last: {log[-1].reason if log else 'nothing was decided yet'}"
+    found = next((one for one in reversed(log) if one.settled), None)
+    if found is None or not found.retrain:
+        return f"there is no decision to retrain; last: {log[-1].reason if log else 'nothing was decided yet'}"
     if found.scheduled:
         return f"decision {found.number} is the schedule's, which carries it out itself"
     office = latest(store, problem.name)

@@ -13,19 +13,22 @@ import polars as pl
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from ml_assets.lake import Store
 from ml_assets.monitoring.retrain_assets import (
     CADENCE,
     CARRIES_OUT,
     DECIDED,
     TRAINS,
     decision_asset,
+    due,
     longest_pause,
     retrain_schedule,
     retrain_sensor,
     staleness_asset,
     training_run,
 )
-from ml_assets.monitoring.retraining import decisions
+from ml_assets.monitoring.retraining import Decision, decisions, enter
+from ml_assets.packaging.history import Promotion, record
 from ml_assets.problem import MlProblem
 from ml_assets.resources.evidence import UNDECIDED
 from ml_assets_tests.versions.small import DAYS, START, World, problem, trained, visits
@@ -144,7 +147,7 @@ def test_what_a_new_model_would_not_do_better_is_kept_with_the_numbers(
     lost(world, 0.2, 0.2)
     told = decided(world, instance, problem(retrain={"window_days": 6, "least_gain": 1.0}))
     assert (told["decision"], told["passed"]) == ("kept", True) and told["backtest gain"] > 0.3
-    assert "it was never decided to retrain" in ticked(world, instance).skip_message
+    assert "there is no decision to retrain; last: realised loss" in ticked(world, instance).skip_message
 
 
 def test_too_few_labels_are_undecided_and_no_pass(world: World, instance: dg.DagsterInstance) -> None:
@@ -198,3 +201,22 @@ def test_too_little_history_has_no_curve_and_no_pass(world: World, instance: dg.
 
 def test_the_longest_pause_of_a_schedule() -> None:
     assert [longest_pause(cron).days for cron in ("0 6 1 * *", "0 6 * * 1", "0 6 * * *")] == [31, 7, 1]
+
+
+def test_a_decision_is_overtaken_by_a_later_one_and_by_whoever_took_office(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+
+    def settle(day: int, outcome: Any) -> Decision:
+        made = Decision("returns", START + day * DAY, outcome == "retrain", f"day {day}", outcome=outcome, key=f"{day}")
+        return enter(store, "returns", lambda _: made)
+
+    first = settle(1, "retrain")
+    assert due(PROBLEM, store) == first
+    settle(2, "waiting")
+    assert due(PROBLEM, store) == first, "who waits decided nothing"
+    settle(3, "kept")
+    assert due(PROBLEM, store) == "there is no decision to retrain; last: day 3"
+    assert due(PROBLEM, store) != settle(9, "retrain") == due(PROBLEM, store)
+    office = Promotion("returns", "2", "abc", "1", "1", "ada", START + 10 * DAY, "by hand")
+    record(store, office, after=None)
+    assert due(PROBLEM, store) == "version 2 took office after decision 4"
