@@ -636,8 +636,10 @@ def _null_signs(before: _Side, now: _Side) -> dict[Sign, str]:
 
 def _unit_sign(before: _Side, now: _Side) -> dict[Sign, str]:
     ratio = _ratio(before.size, now.size)
-    middle = _ratio(*(_quartiles(side) for side in (before, now)))
-    if ratio is None or 1 / UNIT < ratio < UNIT or (middle is not None and 1 / DOUBT < middle < DOUBT):
+    if ratio is None or 1 / UNIT < ratio < UNIT:
+        return {}
+    middle = _ratio(_quartiles(before), _quartiles(now))
+    if middle is not None and 1 / DOUBT < middle < DOUBT:
         return {}
     return {"unit change": f"values are about {ratio:.3g} times the reference's: another unit?"}
 
