@@ -195,9 +195,12 @@ class DriftReport:
         return {feature.feature: feature for feature in self.features}
 
     def to_frame(self) -> pl.DataFrame:
-        """One row per column, the fields of FeatureDrift as columns and `alarming`; signs are joined by ", "."""
+        """One row per column, the fields of FeatureDrift as columns and `alarming`.
+
+        Signs are joined by ", ", and empty where there is no alarm: what is only suspected has its words in `reason`.
+        """
         rows = [
-            asdict(feature) | {"signs": ", ".join(feature.signs), "alarming": feature.alarming}
+            asdict(feature) | {"signs": ", ".join(feature.signs) * feature.alarming, "alarming": feature.alarming}
             for feature in self.features
         ]
         return pl.DataFrame(rows, schema=FRAME_SCHEMA)

@@ -136,8 +136,10 @@ def test_a_fault_needs_no_second_window_and_is_enough_for_the_data_set(name: str
 
 
 def test_findings_come_back_from_the_stored_form() -> None:
-    report = judged(rows(2_000, 1, shift=20), windows=2)
+    report = judged(rows(2_000, 1, shift=20))
     assert findings(report.to_frame().with_columns(more=pl.lit(1))) == report.by_name
+    suspected = judged(rows(2_000, 1, shift=20), windows=2).to_frame()
+    assert suspected["signs"].to_list() == ["", "", ""] and findings(suspected)["amount"].persistent == 1
     old = report.to_frame().drop("role", "persistent", "q_value")
     assert findings(old)["amount"].persistent == 0
 
