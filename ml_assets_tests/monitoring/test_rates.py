@@ -46,9 +46,9 @@ class World:
     frames: Sequence[pl.DataFrame]
     profiles: Sequence[Profile]
 
-    def judged(self, current: Profile, before: DriftReport | None = None) -> DriftReport:
+    def judged(self, current: Profile, before: DriftReport | None = None, policy: DriftPolicy = POLICY) -> DriftReport:
         history = [before.by_name] if before else []
-        return judge(self.reference, current, features=FEATURES, policy=POLICY, history=history, cuts=self.cuts)
+        return judge(self.reference, current, features=FEATURES, policy=policy, history=history, cuts=self.cuts)
 
     def changed(self, at: int, column: str, change: pl.Expr) -> Profile:
         """Return the profile of a window with one column changed."""
@@ -88,6 +88,21 @@ def test_at_most_one_report_in_a_hundred_alarms_without_drift(rows: int) -> None
     assert len(reports) >= 300
     assert max(single, lasting) <= 0.01 * len(reports)
     assert sum(report.verdict != "stable" for report in reports) <= 0.01 * len(reports)
+
+
+def test_without_the_limits_there_would_be_false_alarms() -> None:
+    """The control of the test above: p-values are what they say, and a report of twenty columns shows it."""
+    lax = DriftPolicy(psi=1e-6, wasserstein=1e-6, false_discovery_rate=0.05)
+    found = world(200, 1)
+    reports = [found.judged(one, policy=lax) for one in found.profiles]
+    p_values = [one.p_value for report in reports for one in report.features if one.p_value is not None]
+    small = sum(one < 0.05 for one in p_values) / len(p_values)
+    alarms = sum(bool(report.drifted) for report in reports)
+    print(
+        f"without effect and at 5 %: {alarms} of {len(reports)} reports alarm; p below 0.05 in {small:.1%} of columns"
+    )
+    assert 0.03 < small < 0.075
+    assert alarms > 0.01 * len(reports)
 
 
 def rates(
