@@ -108,7 +108,9 @@ def test_binned_wasserstein_is_close_to_the_exact_one(shape: str, move: str) -> 
     found = binned_wasserstein(spread(before, edges), spread(now, edges)) / deviation
     exact = stats.wasserstein_distance(before, now) / deviation
     print(f"{shape}, {move}: {found:.3f} from bins, {exact:.3f} from values")
-    rough = move == "thousandfold" or (shape == "whole" and move in ("narrower", "frozen"))  # nothing lies between atoms
+    rough = move == "thousandfold" or (
+        shape == "whole" and move in ("narrower", "frozen")
+    )  # nothing lies between atoms
     assert found == pytest.approx(exact, rel=0.5 if rough else 0.15, abs=0.07)
 
 
