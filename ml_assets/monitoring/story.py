@@ -52,7 +52,7 @@ class Story:
     """What is stored of a problem in production. Frames are empty where a report was never made; `absent` says which.
 
     `drift` has one row for each window and feature (`DRIFT_COLUMNS`); the others are as their reports write them, in order of
-    time.
+    time, `performance` with the weeks of earlier models.
     """
 
     problem: str
@@ -129,6 +129,13 @@ def story(lake: Lake, problem: str) -> Story:
 def moment(day: Any) -> datetime:
     """Return the beginning (UTC) of a day such as 2013-06-01."""
     return datetime.fromisoformat(f"{day}T00:00:00+00:00")
+
+
+def _all_models(lake: Lake, problem: str, performance: pl.DataFrame) -> pl.DataFrame:
+    """Return the weeks of the model in office, and of those before, which are kept beside them, in order of time."""
+    earlier = _whole(lake, problem, "performance_earlier")
+    frames = [frame for frame in (earlier, performance) if not frame.is_empty()]
+    return pl.concat(frames, how="diagonal_relaxed").sort("start") if frames else performance
 
 
 def _made(lake: Lake, problem: str, part: str) -> bool:

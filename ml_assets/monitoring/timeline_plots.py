@@ -61,7 +61,7 @@ def _events(told: Story, span: tuple[datetime, datetime]) -> bytes | None:
         axes.plot(moments, [place] * len(moments), linestyle="", markersize=7, markeredgewidth=0, **ROWS[name])
     for one in told.promotions:
         when: Any = one.when
-        drawing.beside(axes, when, names.index("took office"), f"version {one.version}", fontsize=8, color=drawing.INK)
+        drawing.beside(axes, when, names.index("took office"), f"v{one.version}", fontsize=8, color=drawing.INK)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return drawing.png(canvas)

@@ -211,6 +211,17 @@ def test_empty_and_odd_reports_are_no_crash(lake: Lake) -> None:
     assert "never measured on live rows" in shown(lake, metric="mae")
 
 
+def test_weeks_of_earlier_models_are_shown_too(lake: Lake) -> None:
+    with_performance(lake)
+    weeks = lake.read("late/performance_report")
+    early = weeks["model_versions"] == "1"
+    lake.write("late/performance_earlier", weeks.filter(early).drop("estimated_low", "status"), written_at=NOW)
+    lake.write("late/performance_report", weeks.filter(~early), written_at=NOW)
+    told = story(lake, "late").performance
+    assert told["start"].to_list() == weeks["start"].to_list()
+    assert told["roc_auc"].to_list() == weeks["roc_auc"].to_list()
+
+
 def test_windows_of_an_older_version_are_read_beside_new_ones(lake: Lake) -> None:
     with_drift(lake)
     old = {
