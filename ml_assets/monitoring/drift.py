@@ -81,7 +81,7 @@ that burst count whatever the effect: where many values are missing already, mor
 
 NAMED = 5
 MOST_ROWS = 50_000
-"""Rows of a frame that are sorted: of so many, a distance is known to half a hundredth of a standard deviation."""
+"""Rows of a frame that are sorted: of so many, a distance is known to about a hundredth of a standard deviation."""
 UNIT = 20.0
 """Values that are so many times as large, or as small, look like another unit; 1,000 and 60 are the usual ones."""
 DOUBT = 5.0
