@@ -306,9 +306,9 @@ def value_plot(
 
 
 def _version_lines(axes: Axes, versions: Sequence[str]) -> None:
-    """A line before each window that another version than the one before answered."""
+    """A line before each window that another known version than the one before answered."""
     for at, version in enumerate(versions):
-        if at and version != versions[at - 1]:
+        if at and versions[at - 1] not in ("", version):
             axes.axvline(at - 0.5, color=drawing.BLUE, linewidth=1.4)
             axes.text(at - 0.45, -0.6, f"v{drawing.plain(version)}", color=drawing.BLUE, fontsize=7, va="bottom")
 
