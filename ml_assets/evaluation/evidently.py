@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 5_000
 MOST_COLUMNS = 40
 TITLE = "Evidently"
+SUMMARY = re.compile(r"<!--summary-->.*?<!--/summary-->", re.DOTALL)
 
 
 def task_report(
@@ -87,11 +89,19 @@ def page(title: str, notes: Sequence[str]) -> str:
     return f"<!doctype html><html>{head}<body>{body}</body></html>"
 
 
+def with_summary(html: str, lines: Sequence[str]) -> str:
+    """Return a page with these lines on top, in place of those that an earlier call put there."""
+    block = f"<!--summary-->{_banner(lines)}<!--/summary-->"
+    if SUMMARY.search(html):
+        return SUMMARY.sub(lambda _: block, html, count=1)
+    return html.replace("<body>", f"<body>{block}", 1)
+
+
 def _banner(notes: Sequence[str]) -> str:
     from html import escape
 
     style = "font:14px/1.5 sans-serif;padding:10px 16px;background:#fff7e6;border-bottom:1px solid #e4e7eb"
-    return f'<div id="ml-assets-notes" style="{style}">{"<br>".join(escape(note) for note in notes)}</div>'
+    return f'<div style="{style}">{"<br>".join(escape(note) for note in notes)}</div>'
 
 
 def _bounded(frame: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from ml_assets.evaluation.evidently import SAMPLE_ROWS, bounded_sample, dataset, html_of, page, sample_note
+from ml_assets.evaluation.evidently import (
+    SAMPLE_ROWS,
+    bounded_sample,
+    dataset,
+    html_of,
+    page,
+    sample_note,
+    with_summary,
+)
 from ml_assets.monitoring.errors import MonitoringError
 
 if TYPE_CHECKING:
@@ -62,12 +70,12 @@ def drift_run(
     )
     left_out = {column: why for column in columns if (why := _unfit(before, now, column))}
     fit = [column for column in columns if column not in left_out]
-    notes = [*summary, sample_note("reference", reference, before), sample_note("current window", current, now)]
+    notes = [sample_note("reference", reference, before), sample_note("current window", current, now)]
     notes += [f"left out: {column} ({why})" for column, why in left_out.items()]
     if not fit:
-        return DriftRun(page(TITLE, [*notes, "No column is left to compare."]), None)
+        return DriftRun(with_summary(page(TITLE, [*notes, "No column is left to compare."]), summary), None)
     run = _report(before, now, fit, told)
-    return DriftRun(html_of(run, notes), run)
+    return DriftRun(with_summary(html_of(run, notes), summary), run)
 
 
 def _report(before: pl.DataFrame, now: pl.DataFrame, columns: list[str], told: Mapping[str, Any]) -> Snapshot:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from ml_assets import keys
+from ml_assets.evaluation.evidently import with_summary
 from ml_assets.lake import Lake
 from ml_assets.monitoring.domain import Domain, domain_classifier
 from ml_assets.monitoring.drift import DriftPolicy, DriftReport, FeatureDrift, findings, judge
@@ -40,12 +41,11 @@ LOOK_BACK = 8
 
 @dataclass(frozen=True)
 class WindowDrift:
-    """One window's report, the name of its HTML page in the folder of reports, and how well its rows can be told apart."""
+    """One window's report, and the name of its HTML page in the folder of reports."""
 
     window: Window
     report: DriftReport
     html: str
-    domain: Domain
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,11 @@ def report_drift(
         if inputs == stored:
             continue
         watched.load([day for one in found for day in one.days])
-        item = _judged(watched, window, labels.rows(now), policy, reports)
-        frame = _stored_form(item, policy, champion)
+        report = judge_window(watched, window, policy, labels.rows(now))
+        shown = _shown(watched, window, report, reports, stored, inputs)
+        frame = _stored_form(window, report, shown, policy, champion)
         lake.write(_reports(problem), frame, partition=window.first, written_at=now, inputs=inputs)
-        made.append(item)
+        made.append(WindowDrift(window, report, shown.html))
     return made
 
 
@@ -195,18 +196,50 @@ def _known_labels(observed: pl.DataFrame, now: datetime) -> pl.DataFrame | None:
     return known.select("label") if known.height and waiting <= WAITING * coming.height else None
 
 
-def _judged(
-    watched: Watched, window: Window, labels: pl.DataFrame | None, policy: DriftPolicy, reports: Path | None
-) -> WindowDrift:
-    report = judge_window(watched, window, policy, labels)
+class _Shown(NamedTuple):
+    """What is made from rows, not from profiles: the page's name, and how well a classifier tells the sides apart."""
+
+    html: str
+    auc: float | None
+    low: float | None
+    high: float | None
+    domain: str
+
+
+def _shown(
+    watched: Watched,
+    window: Window,
+    report: DriftReport,
+    reports: Path | None,
+    stored: Mapping[str, str],
+    inputs: Mapping[str, str],
+) -> _Shown:
+    """Write the page of a window and let the classifier look; where its rows are those of the last time, only tell the verdict anew.
+
+    Labels come when a window's rows are long known, and Evidently's page of the same rows takes ten seconds.
+    """
     if reports is None:
-        return WindowDrift(window, report, "", Domain(None, None, None, 0, reason="nobody looked"))
-    sides = _Rows.of(watched, window)
-    features = watched.champion.bundle.features
+        return _Shown("", None, None, None, Domain(None, None, None, 0, reason="nobody looked").text)
+    path, summary = reports / f"{window.first}.html", _summary(window, report)
+    if path.exists() and _of_rows(stored) == _of_rows(inputs):
+        before = watched.lake.read(_reports(watched.problem), [window.first]).row(0, named=True)
+        if before["html"] and before["window_verdict"] == report.verdict:
+            _replace(path, with_summary(path.read_text(), summary))
+            auc, low, high = (before[f"domain_{name}"] for name in ("auc", "low", "high"))
+            return _Shown(before["html"], auc, low, high, before["domain"])
+    sides, features = _Rows.of(watched, window), watched.champion.bundle.features
     domain = domain_classifier(sides.reference, sides.current, features=features)
-    path = reports / f"{window.first}.html"
-    html = _write_html(path, sides.reference, sides.current, watched.problem, features, window, report)
-    return WindowDrift(window, report, html, domain)
+    html = _write_html(path, sides, watched.problem, features, window, report)
+    return _Shown(html, domain.auc, domain.low, domain.high, domain.text)
+
+
+def _of_rows(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return those inputs of a report that stand for rows of the two sides."""
+    return {
+        name: value
+        for name, value in inputs.items()
+        if name not in ("labels", "policy") and "/drift_report/" not in name
+    }
 
 
 class _Rows(NamedTuple):
@@ -261,8 +294,9 @@ def _stored_inputs(lake: Lake, problem: str, window: Window) -> dict[str, str] |
     return dict(manifest.inputs) if manifest else None
 
 
-def _stored_form(item: WindowDrift, policy: DriftPolicy, champion: Champion) -> pl.DataFrame:
-    report, window, domain = item.report, item.window, item.domain
+def _stored_form(
+    window: Window, report: DriftReport, shown: _Shown, policy: DriftPolicy, champion: Champion
+) -> pl.DataFrame:
     return report.to_frame().with_columns(
         window_first=pl.lit(window.first),
         window_last=pl.lit(window.last),
@@ -270,12 +304,12 @@ def _stored_form(item: WindowDrift, policy: DriftPolicy, champion: Champion) -> 
         window_reason=pl.lit(_reason(report, window)),
         model_version=pl.lit(champion.version),
         limit=pl.lit(policy.psi),
-        domain_auc=pl.lit(domain.auc, pl.Float64),
-        domain_low=pl.lit(domain.low, pl.Float64),
-        domain_high=pl.lit(domain.high, pl.Float64),
-        domain=pl.lit(domain.text),
-        html=pl.lit(item.html),
-        markdown=pl.lit(f"{report.markdown()}\n{domain.text}\n"),
+        domain_auc=pl.lit(shown.auc, pl.Float64),
+        domain_low=pl.lit(shown.low, pl.Float64),
+        domain_high=pl.lit(shown.high, pl.Float64),
+        domain=pl.lit(shown.domain),
+        html=pl.lit(shown.html),
+        markdown=pl.lit(f"{report.markdown()}\n{shown.domain}\n"),
     )
 
 
@@ -284,28 +318,34 @@ def _reason(report: DriftReport, window: Window) -> str:
     return "; ".join([report.reason, *missing])
 
 
+def _summary(window: Window, report: DriftReport) -> list[str]:
+    return [f"{_name(window)}: {report.verdict}, {_reason(report, window)}", *report.lines()]
+
+
+def _name(window: Window) -> str:
+    return f"{window.first} to {window.last}"
+
+
 def _write_html(
-    path: Path,
-    reference: pl.DataFrame,
-    current: pl.DataFrame,
-    problem: str,
-    columns: Sequence[str],
-    window: Window,
-    report: DriftReport,
+    path: Path, sides: _Rows, problem: str, columns: Sequence[str], window: Window, report: DriftReport
 ) -> str:
     """Write Evidently's page with our summary on top, and the same as a run of the workspace beside the folder of pages."""
     from ml_assets.monitoring.evidently import drift_run
     from ml_assets.monitoring.workspace import keep_run
 
-    name = f"{window.first} to {window.last}"
-    summary = [f"{name}: {report.verdict}, {_reason(report, window)}", *report.lines()]
-    moment = datetime.fromisoformat(window.first)
-    made = drift_run(
-        reference, current, columns=columns, summary=summary, name=name, timestamp=moment, tags=[report.verdict]
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(made.html)
+    told: dict[str, Any] = {
+        "name": _name(window),
+        "timestamp": datetime.fromisoformat(window.first),
+        "tags": [report.verdict],
+    }
+    made = drift_run(sides.reference, sides.current, columns=columns, summary=_summary(window, report), **told)
     if made.run is not None:
         keep_run(path.parent.parent / "evidently", made.run, problem=problem, window=window.first)
+    return _replace(path, made.html)
+
+
+def _replace(path: Path, html: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(html)
     return draft.replace(path).name

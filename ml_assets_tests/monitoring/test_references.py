@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from ml_assets import keys
+from ml_assets.evaluation.evidently import with_summary
 from ml_assets.lake import Lake
 from ml_assets.monitoring.drift import DriftPolicy
+from ml_assets.monitoring.evidently import DriftRun
 from ml_assets.monitoring.references import ReferenceKind, Watched
 from ml_assets.monitoring.watching import WindowDrift, drift_history, report_drift
 from ml_assets.monitoring.windows import Window
@@ -143,6 +145,35 @@ def test_the_label_is_judged_once_it_is_in(lake: Lake, model: Champion) -> None:
     later = report_drift(lake, "p", model, policy=POLICY, window_days=7, reports=None, now=NOW + timedelta(days=8))
     assert [item.window.first for item in later] == ["2013-11-08"]
     assert later[0].report.by_name["label"].verdict == "drift"
+
+
+def test_labels_that_come_later_leave_the_page_of_the_same_rows_as_it_is(
+    lake: Lake, model: Champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def page(reference: pl.DataFrame, current: pl.DataFrame, *, summary: list[str], **_: object) -> DriftRun:
+        drawn.append(summary[0])
+        return DriftRun(with_summary("<html><body>charts</body></html>", summary), None)
+
+    monkeypatch.setattr("ml_assets.monitoring.evidently.drift_run", page)
+    frame = asked(24 * 14)
+    predicted(lake, frame)
+    labelled(lake, frame, 0.2, NOW - START - timedelta(days=7))
+
+    def report(now: datetime) -> list[str]:
+        made = report_drift(lake, "p", model, policy=POLICY, window_days=7, reports=tmp_path, now=now)
+        return [item.window.first for item in made]
+
+    report(NOW)
+    before = drift_history(lake, "p").filter(pl.col("window_first") == "2013-11-08").row(0, named=True)
+    assert report(NOW + timedelta(days=8)) == ["2013-11-08"] and len(drawn) == 2
+    after = drift_history(lake, "p").filter(pl.col("window_first") == "2013-11-08").row(0, named=True)
+    assert after["domain"] == before["domain"] and after["domain_auc"] == before["domain_auc"] is not None
+    html = (tmp_path / after["html"]).read_text()
+    assert html.count("<!--summary-->") == 1 and html.endswith("charts</body></html>") and "of 4 judged" in html
+    predicted(lake, warmer(frame, 7))
+    assert report(NOW + timedelta(days=8)) == ["2013-11-08"] and len(drawn) == 3  # other rows, another page
 
 
 def test_without_observations_no_label_is_judged(lake: Lake, model: Champion) -> None:
