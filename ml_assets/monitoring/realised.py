@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -178,7 +178,7 @@ def report_performance(
         task=task,
         key=[*key, MOMENT],  # one observation: of the same thing it may be asked again and again
         window_start=start,
-        window_end=max(_end(days), start + timedelta(days=1)),
+        window_end=max(_end(days, predictions), start + timedelta(days=1)),
     )
     threshold = champion.bundle.threshold
     report = measured(matched, task=task, threshold=threshold, minimum_rows=LEAST)
@@ -376,7 +376,7 @@ def _others(lake: Lake, problem: str, champion: Champion, *, key: Sequence[str],
     observed = days_of(lake, keys.problem(problem, "observations"))
     days = set(rows.select(pl.col(MOMENT).dt.date().dt.to_string()).to_series())
     labels = observed.read([day for day in observed.days if day in days])
-    return match(rows, labels, now=now, task=task, key=[*key, MOMENT], window_end=_end(sorted(days))).rows
+    return match(rows, labels, now=now, task=task, key=[*key, MOMENT], window_end=_end(sorted(days), rows)).rows
 
 
 def _earlier(others: pl.DataFrame, champion: Champion) -> tuple[PeriodPerformance, ...]:
@@ -406,10 +406,12 @@ def _store(lake: Lake, problem: str, found: Performance, task: Task, now: dateti
         lake.write(keys.problem(problem, name), frame, written_at=now)
 
 
-def _end(days: Sequence[str]) -> datetime:
-    if not days:
-        return datetime.min.replace(tzinfo=UTC)
-    return datetime.fromisoformat(days[-1]).replace(tzinfo=UTC) + timedelta(days=1)
+def _end(days: Sequence[str], predictions: pl.DataFrame) -> datetime:
+    """Return the midnight (UTC) after the last day and the last prediction: a local day ends in the next one of UTC."""
+    last = cast("datetime | None", predictions[MOMENT].max())
+    found = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in days[-1:]]
+    found += [last.replace(hour=0, minute=0, second=0, microsecond=0)] if last else []
+    return max(found) + timedelta(days=1) if found else datetime.min.replace(tzinfo=UTC)
 
 
 # -- for people --------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def _numbers(told: Story, metric: str) -> Iterator[tuple[str, str, str]]:
     yield _realised(told.performance, metric)
     yield from _money(told.kpi)
     retrained = sum(one.retrain for one in told.decisions)
-    yield "retrained", str(retrained), f"of {len(told.decisions)} times that it was asked"
+    yield "decided to retrain", str(retrained), f"of {len(told.decisions)} times that it was asked"
     wrong = [one for one in told.alerts if not one.resolved]
     yield "alerts", str(len(wrong)), f"{sum(one.severity == 'note' for one in wrong)} of them notes"
 

@@ -261,6 +261,19 @@ def test_without_a_label_timestamp_outcomes_are_known_with_their_question(lake: 
     assert (whole.matured, whole.pending) == (290, 270)
 
 
+def test_a_local_day_that_ends_in_the_next_one_of_utc_counts_whole(lake: Lake) -> None:
+    frame = asked(24)
+    evening = frame.with_columns(
+        pl.col("event_timestamp") + timedelta(hours=5)
+    )  # 00:00 to 05:00 UTC of the next day too
+    lake.write(
+        PREDICTIONS, scored(evening, "regression", evening["delay"].to_numpy()), partition="2013-11-01", written_at=NOW
+    )
+    lake.write(OBSERVATIONS, outcomes(evening, pl.col("delay")), partition="2013-11-01", written_at=NOW)
+    found = report_performance(lake, "p", champion("regression", metrics={"mae": 0.0}), key=["who"], now=NOW)
+    assert found.report.overall.matured == evening.height == found.ledger["arrived"].sum()
+
+
 @pytest.mark.parametrize("days", [True, False], ids=["by days", "without days"])
 def test_what_lies_before_the_end_of_the_test_split_is_not_live(lake: Lake, days: bool) -> None:
     frame = asked(24 * 2).with_columns(pl.col("event_timestamp") - timedelta(days=2))
