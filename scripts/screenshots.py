@@ -54,10 +54,10 @@ class Picture:
 
 
 def pictures(asset: str) -> list[Picture]:
-    """Return the asset graph of one problem with all groups open, and its evaluation report as the file that is sent."""
+    """Return the asset graph of one problem with all groups open, its evaluation report as the file that is sent, and its timeline."""
     groups = ",".join(f"global@global:{group}" for group in keys.GROUPS)
     problem, _, name = asset.partition("/")
-    watched = " or ".join(f'+key:"{problem}/{part}"' for part in ("drift_report", "performance_report"))
+    watched = " or ".join(f'+key:"{problem}/{part}"' for part in ("retrain_decision", "kpi_report", "model_card"))
     return [
         Picture(
             "asset_graph.png",
@@ -65,7 +65,7 @@ def pictures(asset: str) -> list[Picture]:
             [name],
             width=2400,
             height=1500,
-            zoom_out=1,
+            zoom_out=2,
         ),
         Picture(
             "report.png",
@@ -73,6 +73,13 @@ def pictures(asset: str) -> list[Picture]:
             [problem, "Gates", "Metrics"],
             width=1100,
             height=1800,
+        ),
+        Picture(
+            "timeline.png",
+            (ROOT / "data" / "reports" / problem / "timeline.html").as_uri(),
+            [f"{problem} over time", "In pictures"],
+            width=1100,
+            height=1780,
         ),
     ]
 
