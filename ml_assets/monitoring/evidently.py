@@ -32,19 +32,6 @@ class DriftRun(NamedTuple):
     run: Snapshot | None
 
 
-def drift_html(
-    reference: pl.DataFrame,
-    current: pl.DataFrame,
-    *,
-    columns: Sequence[str],
-    summary: Sequence[str] = (),
-    sample_rows: int = SAMPLE_ROWS,
-    seed: int = 0,
-) -> str:
-    """The page of `drift_run`."""
-    return drift_run(reference, current, columns=columns, summary=summary, sample_rows=sample_rows, seed=seed).html
-
-
 def drift_run(
     reference: pl.DataFrame,
     current: pl.DataFrame,

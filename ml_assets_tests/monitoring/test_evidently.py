@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ml_assets.monitoring.drift import MonitoringError
-from ml_assets.monitoring.evidently import drift_html
+from ml_assets.monitoring.evidently import drift_run
 
 # Evidently 0.7 and what it imports warn about numpy and litestar at import time
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,7 +37,7 @@ REFERENCE, CURRENT = window(3000, 0), window(700, 1)
 @pytest.fixture(scope="module")
 def html() -> str:
     columns = [*REFERENCE.columns, "nowhere"]
-    return drift_html(REFERENCE, CURRENT, columns=columns, summary=["DRIFT: 1 < 2"], sample_rows=1000)
+    return drift_run(REFERENCE, CURRENT, columns=columns, summary=["DRIFT: 1 < 2"], sample_rows=1000).html
 
 
 def test_the_page_is_self_contained_and_not_huge(html: str) -> None:
@@ -61,17 +61,17 @@ def test_the_page_says_what_it_was_made_from_and_what_was_left_out(html: str) ->
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_window_without_rows_is_a_small_page_that_says_so(rows: int) -> None:
-    html = drift_html(REFERENCE, CURRENT[:rows], columns=["delay", "carrier"])
+    html = drift_run(REFERENCE, CURRENT[:rows], columns=["delay", "carrier"]).html
     assert len(html) < 5_000
     assert f"left out: delay ({rows} values in the current window)" in html
     assert "No column is left to compare." in html
 
 
 def test_a_column_that_froze_is_shown() -> None:
-    html = drift_html(REFERENCE, CURRENT.with_columns(pl.lit(3.0).alias("delay")), columns=["delay"])
+    html = drift_run(REFERENCE, CURRENT.with_columns(pl.lit(3.0).alias("delay")), columns=["delay"]).html
     assert "left out" not in html
 
 
 def test_no_columns_are_refused() -> None:
     with pytest.raises(MonitoringError, match="columns is empty"):
-        drift_html(REFERENCE, CURRENT, columns=[])
+        drift_run(REFERENCE, CURRENT, columns=[]).html
