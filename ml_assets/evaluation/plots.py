@@ -163,8 +163,7 @@ def rivals_plot(
     canvas, axes = drawing.figure(title, "", metric)
     moments: list[Any] = list(times)
     for (name, line), color in zip(values.items(), drawing.PALETTE, strict=False):
-        heights = [np.nan if value is None else value for value in line]
-        axes.plot(moments, heights, label=name, **drawing.DOTTED | {"color": color})
+        axes.plot(moments, _heights(line), label=name, **drawing.DOTTED | {"color": color})
     if len(times) == 1:
         axes.set_xlim(moments[0] - timedelta(days=1), moments[0] + timedelta(days=1))
     _dates(axes)

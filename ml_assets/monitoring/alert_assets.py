@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.events import DagsterEventType
 
 from ml_assets import keys
 from ml_assets.resources.evidence import UNDECIDED, file
@@ -28,8 +27,6 @@ PLATFORM = "platform"
 ALERTS, CHECK, RUN = "alerts", "check", "run"
 BY_HAND = "__"  # so begin the names that Dagster gives to runs of assets that a person chose
 SECONDS = 60
-UNJUDGED = ("undecided", "not applicable", "no window of predictions yet")
-"""So begins what a check says that cannot judge."""
 RUNS, NUMBERS, LONGEST = 100, 12, 80
 PLOT = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
 
@@ -146,7 +143,7 @@ def checked(
 ) -> tuple[list[Any], list[Any]]:
     """Return the alerts of checks that failed when they last ran, and the subjects of those that passed.
 
-    A check that says that it cannot judge (metadata `undecided`, or a word of `UNJUDGED`) is a note. One that never ran is in neither.
+    A check that says that it cannot judge (metadata `undecided`, see `evidence.warning`) is a note. One that never ran is in neither.
     """
     from ml_assets.monitoring.alerts import Subject
 
@@ -215,7 +212,7 @@ def _of_check(
 
     made = instance.get_latest_materialization_event(spec.asset_key)
     shown = made.asset_materialization.metadata if made and made.asset_materialization else {}
-    undecided = UNDECIDED in evaluation.metadata or (evaluation.description or "").startswith(UNJUDGED)
+    undecided = UNDECIDED in evaluation.metadata
     expected = f"Expected: {spec.description}" if spec.description else f"Check {spec.name} should pass."
     return Alert(
         problem,
@@ -240,7 +237,7 @@ def _evaluation(record: Any) -> Any:
 
 def _whys(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
     """Yield why a run failed: blocking checks that are red, then steps."""
-    kinds = {DagsterEventType.ASSET_CHECK_EVALUATION, DagsterEventType.STEP_FAILURE}
+    kinds = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.STEP_FAILURE}
     for entry in instance.all_logs(run_id, of_type=kinds):
         event: Any = entry.dagster_event
         detail = event.event_specific_data

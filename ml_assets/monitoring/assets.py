@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import file
+from ml_assets.resources.evidence import file, warning
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, FilesResource, LakeResource, TrackingResource
 
@@ -130,10 +130,8 @@ def _by_window(history: Any) -> dict[str, Any]:
 def _drift_check(latest: Any) -> dg.AssetCheckResult:
     """Return whether the latest window is stable; a suspicion passes until the next window confirms it."""
     if latest is None:
-        told, passed, numbers = "no window of predictions yet", False, {}
+        told, passed, numbers = "undecided: there is no window of predictions yet", False, {}
     else:
         told, passed = f"{latest.verdict}: {latest.reason}", latest.verdict in ("stable", "suspected")
         numbers = {"window": latest.first, "rows": latest.rows, "drifted": ", ".join(latest.drifted) or "none"}
-    return dg.AssetCheckResult(
-        check_name=DRIFT, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=told, metadata=numbers
-    )
+    return warning(DRIFT, passed, told, metadata=numbers)

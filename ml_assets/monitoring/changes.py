@@ -16,6 +16,7 @@ import numpy as np
 
 from ml_assets import keys
 from ml_assets.lake.manifest import WHOLE
+from ml_assets.monitoring.drift import NAMED, UNIT
 from ml_assets.monitoring.profiles import ColumnProfile, Profile, columns_of, merge
 
 WINDOW_DAYS, BEFORE_DAYS = 7, 28
@@ -24,10 +25,8 @@ MINIMUM_ROWS = 50
 NULLS = 0.05  # so much larger, and more than twice as large, is a burst
 USUAL = 0.9  # of the days before had fewer nulls than a burst has
 SURE = 4.0  # standard errors, so that a burst is no chance in one of a hundred columns, every week
-UNIT = 20.0  # so many times larger or smaller: minutes for hours is 60, a thousand for a milli- or kilo-
 BEYOND = 5.0  # so many times larger or smaller than on any day before: it rains ten times as much in some weeks
 CATEGORY_SHARE = 0.05  # of the rows: less often, a category may come and go with the season
-NAMED = 5
 TIMES = ("Date", "Time", "Duration")  # how Polars' names of types begin whose values go on by themselves; Datetime, too
 
 

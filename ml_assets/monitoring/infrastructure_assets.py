@@ -7,6 +7,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.resources.environment import serving_addresses, serving_key, serving_limit
+from ml_assets.resources.evidence import warning
 from ml_assets.resources.places import ClockResource, LakeResource
 from ml_assets.resources.runs import finished_steps
 
@@ -96,7 +97,7 @@ def _runs(
         "assets": dg.MetadataValue.md(runs_markdown(found)),
         "durations": dg.MetadataValue.md(as_markdown(durations_plot(runs), "durations")),
     }
-    return told, _warning(REGRESSION, passed, reason)
+    return told, warning(REGRESSION, passed, reason)
 
 
 def _serving(store: Any, logs: dict[str, str], now: Any) -> tuple[dict[str, Any], dg.AssetCheckResult]:
@@ -127,7 +128,7 @@ def _serving(store: Any, logs: dict[str, str], now: Any) -> tuple[dict[str, Any]
     elif any(found.height for found in hours.values()):
         told["serving, from the log"] = dg.MetadataValue.md(hours_markdown(hours))
     passed, reason = serving_healthy(servers, hours, policy)
-    return told, _warning(SERVING, passed, reason)
+    return told, warning(SERVING, passed, reason)
 
 
 def _logs(instance: dg.DagsterInstance) -> dict[str, str]:
@@ -138,7 +139,3 @@ def _logs(instance: dg.DagsterInstance) -> dict[str, str]:
 
 def _stored(store: Any, table: str) -> Any:
     return None if store.manifest(table) is None else store.read(table)
-
-
-def _warning(name: str, passed: bool, reason: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=reason)

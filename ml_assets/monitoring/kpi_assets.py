@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
+from ml_assets.resources.evidence import warning
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, LakeResource, TrackingResource
 
@@ -56,11 +57,7 @@ def kpi_asset(problem: "MlProblem") -> dg.AssetsDefinition:
         passed, reason = earns_more(kpi)
         return dg.MaterializeResult(
             metadata=_metadata(kpi, reason),
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=EARNS, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=reason
-                )
-            ],
+            check_results=[warning(EARNS, passed, reason)],
         )
 
     return kpi_report

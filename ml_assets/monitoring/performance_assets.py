@@ -6,6 +6,7 @@ import dagster as dg
 
 from ml_assets import keys
 from ml_assets.development.assets import metric_of
+from ml_assets.resources.evidence import warning
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, LakeResource, TrackingResource
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 PERFORMANCE, ESTIMATED, DELAY = "performance_within_tolerance", "estimated_performance", "label_delay_as_declared"
 SKEW = "no_training_serving_skew"
-WARN = dg.AssetCheckSeverity.WARN
 
 
 def performance_asset(problem: "MlProblem") -> dg.AssetsDefinition:
@@ -63,20 +63,21 @@ def skew_check(problem: "MlProblem") -> dg.AssetChecksDefinition:
         description="What the model was asked online looks like what it was asked in batches on the same days.",
     )
     def no_training_serving_skew(lake: LakeResource, tracking: TrackingResource) -> dg.AssetCheckResult:
-        from ml_assets.monitoring.drift import DriftPolicy
+        from dataclasses import replace
+
         from ml_assets.monitoring.skew import serving_skew
         from ml_assets.packaging.champion import incumbent
 
-        declared, champion = problem.monitoring.drift, incumbent(tracking.open(), problem.name, store=lake.open().store)
+        champion = incumbent(tracking.open(), problem.name, store=lake.open().store)
         found = serving_skew(
             lake.open(),
             problem.name,
             champion.bundle.features if champion else (),
-            policy=DriftPolicy(minimum_rows=declared.minimum_rows, psi=declared.psi, share=declared.share),
+            policy=replace(problem.monitoring.drift.plain(), windows=1),
             days=problem.monitoring.served.days,
         )
         told = {} if found.report is None else {"features": dg.MetadataValue.md(found.report.markdown())}
-        return dg.AssetCheckResult(passed=found.passed, severity=WARN, description=found.reason, metadata=told)
+        return warning(SKEW, found.passed, found.reason, table=served, metadata=told)
 
     return no_training_serving_skew
 
@@ -120,7 +121,4 @@ def _results(problem: "MlProblem", found: Any) -> list[dg.AssetCheckResult]:
         ESTIMATED: estimate_within_tolerance(found, metric, tolerance),
         DELAY: as_declared(found),
     }
-    return [
-        dg.AssetCheckResult(check_name=name, passed=passed, severity=WARN, description=reason)
-        for name, (passed, reason) in verdicts.items()
-    ]
+    return [warning(name, passed, reason) for name, (passed, reason) in verdicts.items()]

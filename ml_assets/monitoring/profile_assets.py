@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import UNDECIDED
+from ml_assets.resources.evidence import warning
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, LakeResource
 
@@ -150,11 +150,4 @@ def _judged(found: Any, watched: Watched, now: datetime) -> list[dg.AssetCheckRe
 
 
 def _result(watched: Watched, name: str, passed: bool, reason: str, undecided: bool) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name=name,
-        asset_key=keys.profiles(watched.table).split("/"),
-        passed=passed,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=reason,
-        metadata={UNDECIDED: True} if undecided else {},
-    )
+    return warning(name, passed, reason, undecided=undecided, table=keys.profiles(watched.table))

@@ -67,6 +67,11 @@ class Watched:
         return days_of(self.lake, keys.problem(self.problem, "predictions"))
 
     @cached_property
+    def observations(self) -> DaysOf:
+        """The observations by days."""
+        return days_of(self.lake, keys.problem(self.problem, "observations"))
+
+    @cached_property
     def answer(self) -> str:
         """The column of the answer that is judged: the score where there is one number, else what was decided."""
         return "score" if stored_columns(self.champion.bundle.task) == ["score"] else "prediction"

@@ -13,7 +13,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from ml_assets import keys
 from ml_assets.development.assets import SETTLED, metric_of, plan_of
 from ml_assets.evaluation.assets import seen_by
-from ml_assets.resources.evidence import UNDECIDED
+from ml_assets.resources.evidence import warning
 from ml_assets.resources.partitions import upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource, LakeResource, TrackingResource
 
@@ -66,17 +66,10 @@ def decision_asset(problem: "MlProblem") -> dg.AssetsDefinition:
             running=training_run(context.instance, problem),
         )
         context.log.info(f"{found.outcome}: {found.reason}")
+        undecided = found.outcome == "undecided"
         return dg.MaterializeResult(
             metadata=_metadata(found, decisions(lake.open().store, problem.name)),
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=DECIDED,
-                    passed=found.outcome != "undecided",
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=found.reason,
-                    metadata={UNDECIDED: True} if found.outcome == "undecided" else {},
-                )
-            ],
+            check_results=[warning(DECIDED, not undecided, found.reason, undecided=undecided)],
         )
 
     return retrain_decision
@@ -383,16 +376,12 @@ def with_all_features(problem: "MlProblem", feature_store: FeatureStoreResource,
 
 def _cadence_check(problem: "MlProblem", found: Any) -> dg.AssetCheckResult:
     """Return whether the schedule's longest pause is within the cadence; without a curve it does not pass."""
-    told: dict[str, Any] = {"check_name": CADENCE, "severity": dg.AssetCheckSeverity.WARN}
     if isinstance(found, str):
-        return dg.AssetCheckResult(passed=False, description=found, metadata={UNDECIDED: True}, **told)
+        return warning(CADENCE, False, found, undecided=True)
     pause = longest_pause(problem.retrain.cron)
     passed = found.cadence is None or pause <= timedelta(weeks=found.cadence)
-    return dg.AssetCheckResult(
-        passed=passed,
-        description=f"{found.sentence()}; retrain.cron {problem.retrain.cron!r} retrains every {pause.days} days",
-        **told,
-    )
+    told = f"{found.sentence()}; retrain.cron {problem.retrain.cron!r} retrains every {pause.days} days"
+    return warning(CADENCE, passed, told)
 
 
 def longest_pause(cron: str) -> timedelta:

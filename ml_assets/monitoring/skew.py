@@ -13,11 +13,10 @@ import polars as pl
 
 from ml_assets import keys
 from ml_assets.lake import Lake
-from ml_assets.monitoring.drift import DriftPolicy, DriftReport, drift_verdict
+from ml_assets.monitoring.drift import NAMED, DriftPolicy, DriftReport, drift_verdict
 from ml_assets.monitoring.tables import days_of
 
 ARM, SHADOW = "_arm", "shadow"
-NAMED = 5
 
 
 @dataclass(frozen=True)

@@ -131,13 +131,6 @@ def moment(day: Any) -> datetime:
     return datetime.fromisoformat(f"{day}T00:00:00+00:00")
 
 
-def _all_models(lake: Lake, problem: str, performance: pl.DataFrame) -> pl.DataFrame:
-    """Return the weeks of the model in office, and of those before, which are kept beside them, in order of time."""
-    earlier = _whole(lake, problem, "performance_earlier")
-    frames = [frame for frame in (earlier, performance) if not frame.is_empty()]
-    return pl.concat(frames, how="diagonal_relaxed").sort("start") if frames else performance
-
-
 def _all_days(ledger: pl.DataFrame, kpi: pl.DataFrame) -> pl.DataFrame:
     """Return the outcomes of every day: of earlier models' days, which the ledger does not keep, as they were counted for money."""
     counted = {"rows": "arrived", "pending": "pending", "never": "never", "contradictory": "contradictory"}

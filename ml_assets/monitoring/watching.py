@@ -171,7 +171,7 @@ class _Labels(NamedTuple):
     @classmethod
     def of(cls, watched: Watched, window: Window, now: datetime, stored: str) -> _Labels:
         """Look whether they are in; not again when the `stored` state says so of the same rows."""
-        table = days_of(watched.lake, keys.problem(watched.problem, "observations"))
+        table = watched.observations
         known = set(table.days)
         days = [day for day in window.days if day in known]
         if not watched.champion.bundle.task.supervised or not days:

@@ -10,6 +10,7 @@ CHECK = "expectations"  # the one blocking check of a table: its suite
 UNCHANGED = "partitions unchanged"
 UNDECIDED = "undecided"
 """Metadata of a check that did not pass because it cannot judge yet: nobody is called for it (see `monitoring/alerts.py`)."""
+NOT_JUDGED = (UNDECIDED, "not applicable")
 
 
 def check_specs(table: str, description: str, *, name: str = CHECK) -> list[dg.AssetCheckSpec]:
@@ -30,6 +31,31 @@ def check_result(verdict: Any, *, name: str = CHECK, table: str | None = None) -
             "expectations": len(verdict.results),
             "verdict": dg.MetadataValue.md(verdict.markdown()),
         },
+    )
+
+
+def warning(
+    name: str,
+    passed: bool,
+    reason: str,
+    *,
+    undecided: bool = False,
+    table: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dg.AssetCheckResult:
+    """Return the result of a check that warns and blocks nothing.
+
+    One that does not pass because it cannot judge is marked in its metadata, which is what alerts look at: told by `undecided`, or
+    by a reason that begins with a word of `NOT_JUDGED`, as plain modules say it.
+    """
+    unjudged = not passed and (undecided or reason.startswith(NOT_JUDGED))
+    return dg.AssetCheckResult(
+        check_name=name,
+        asset_key=table.split("/") if table else None,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=reason,
+        metadata={**(metadata or {}), **({UNDECIDED: True} if unjudged else {})},
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from ml_assets.evaluation.plots import drift_map
 from ml_assets.monitoring.assets import _by_window, _drift_check
 from ml_assets.monitoring.watching import LatestDrift
+from ml_assets.resources.evidence import UNDECIDED
 
 LATEST = LatestDrift(
     first="2013-11-01",
@@ -37,7 +38,8 @@ def test_the_check_passes_only_what_was_judged_and_did_not_drift(verdict: str, p
 
 def test_without_a_window_the_check_does_not_pass() -> None:
     found = _drift_check(None)
-    assert (found.passed, found.description) == (False, "no window of predictions yet")
+    assert (found.passed, found.description) == (False, "undecided: there is no window of predictions yet")
+    assert UNDECIDED in found.metadata  # nobody is called for it
 
 
 def test_windows_stand_side_by_side_and_old_ones_may_know_less() -> None:

@@ -112,11 +112,12 @@ def test_of_a_table_without_partitions_the_wanted_days_are_made(lake: Lake, made
     [
         b"",
         b"no gzip",
-        gzip.compress(b"{"),
-        gzip.compress(b"[]"),
-        gzip.compress(b'{"profiles": {"2013-01-01": ["x", 3], "2013-01-02": []}}'),
-        gzip.compress(b'{"profiles": 3}'),
+        gzip.compress(b"{", mtime=0),
+        gzip.compress(b"[]", mtime=0),
+        gzip.compress(b'{"profiles": {"2013-01-01": ["x", 3], "2013-01-02": []}}', mtime=0),
+        gzip.compress(b'{"profiles": 3}', mtime=0),
     ],
+    ids=["empty", "no gzip", "half", "list", "other entries", "number"],
 )
 def test_a_damaged_file_is_made_again(lake: Lake, data: bytes) -> None:
     first = profiles_of(lake, "p/predictions", None)

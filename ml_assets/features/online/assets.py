@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets import keys
-from ml_assets.resources.evidence import combined_data_version
+from ml_assets.resources.evidence import combined_data_version, warning
 from ml_assets.resources.partitions import of_run_or_whole, partitions_of, upstream
 from ml_assets.resources.places import ClockResource, FeatureStoreResource
 
@@ -125,12 +125,7 @@ def served_asset(problem: "MlProblem") -> dg.AssetsDefinition:
 
 def _nothing_served(days: int) -> dg.AssetCheckResult:
     """Say that the check does not apply: no pass, and nothing to stop for."""
-    return dg.AssetCheckResult(
-        check_name=REPLAYED,
-        passed=False,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"not applicable: in the last {days} days no request was answered online",
-    )
+    return warning(REPLAYED, False, f"not applicable: in the last {days} days no request was answered online")
 
 
 def _replayed(outcomes: Sequence[Any]) -> dg.AssetCheckResult:
