@@ -118,7 +118,7 @@ def story(lake: Lake, problem: str) -> Story:
         drift=_drift(lake, problem),
         performance=_performance(lake, problem, whole["performance_report"]),
         kpi=whole["kpi_report"],
-        labels=_all_days(whole["label_ledger"], whole["kpi_report"]),
+        labels=whole["label_ledger"],
         decisions=decisions(lake.store, problem),
         promotions=history(lake.store, problem),
         alerts=sent(lake.store, problem),
@@ -129,15 +129,6 @@ def story(lake: Lake, problem: str) -> Story:
 def moment(day: Any) -> datetime:
     """Return the beginning (UTC) of a day such as 2013-06-01."""
     return datetime.fromisoformat(f"{day}T00:00:00+00:00")
-
-
-def _all_days(ledger: pl.DataFrame, kpi: pl.DataFrame) -> pl.DataFrame:
-    """Return the outcomes of every day: of earlier models' days, which the ledger does not keep, as they were counted for money."""
-    counted = {"rows": "arrived", "pending": "pending", "never": "never", "contradictory": "contradictory"}
-    if ledger.is_empty() or not set(counted) <= set(kpi.columns):
-        return ledger
-    earlier = kpi.filter(~pl.col("day").is_in(ledger["day"].to_list())).rename({"rows": "arrived"})
-    return pl.concat([earlier.select("day", *counted.values()), ledger], how="diagonal_relaxed").sort("day")
 
 
 def _made(lake: Lake, problem: str, part: str) -> bool:

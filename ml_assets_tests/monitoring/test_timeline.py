@@ -222,24 +222,6 @@ def test_weeks_of_earlier_models_are_shown_too(lake: Lake) -> None:
     assert told["roc_auc"].to_list() == weeks["roc_auc"].to_list()
 
 
-def test_outcomes_of_earlier_models_are_those_counted_for_money(lake: Lake) -> None:
-    with_days(lake)
-    days, counts = lake.read("late/label_ledger"), {"rows": 7, "pending": 1, "never": 2, "contradictory": 0}
-    kpi = lake.read("late/kpi_report").with_columns(pl.lit(count).alias(name) for name, count in counts.items())
-    lake.write("late/kpi_report", kpi, written_at=NOW)
-    lake.write("late/label_ledger", days.tail(10), written_at=NOW)
-    told = story(lake, "late").labels
-    assert told["day"].to_list() == days["day"].to_list()
-    assert told.row(0, named=True) == {
-        "day": days["day"][0],
-        "arrived": 7,
-        "pending": 1,
-        "never": 2,
-        "contradictory": 0,
-    }
-    assert told.tail(10).equals(days.tail(10).select(told.columns))
-
-
 def test_windows_of_an_older_version_are_read_beside_new_ones(lake: Lake) -> None:
     with_drift(lake)
     old = {
